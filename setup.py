@@ -1,0 +1,97 @@
+"""Install xai_traffic; builds the C capture core where a compiler is at hand.
+
+Why each dependency is here:
+    jax, flax, optax, orbax-checkpoint   models, optimisers and checkpoints
+    numpy                                every array on the host
+    dpkt                                 protocol fields of a packet (capture/fields.py)
+    ml-collections, absl-py              configurations and their overrides by flag
+    tensorboard                          event files and their viewer, without TensorFlow
+    pyarrow                              the dataset's tables (Parquet), typed columns and time zones
+    scikit-learn                         scores and the shallow baselines, the field's reference
+    scipy                                morphology of the outlined overlays
+    matplotlib                           plots and colour maps
+    rich                                 progress bars and tables (flax needs it already)
+    zstandard                            .zst captures (Python 3.11 has no zstd of its own)
+"""
+
+import glob
+import os
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+
+class OptionalBuild(build_ext):
+    """Build the C core with optimisation; without a compiler the NumPy core serves."""
+
+    def build_extension(self, extension):
+        if self.compiler.compiler_type != "msvc":
+            extension.extra_compile_args += ["-O3", "-std=c11", "-fno-strict-aliasing"]
+        super().build_extension(extension)
+
+
+limited = [("Py_LIMITED_API", "0x030B0000")]
+core = (
+    []
+    if os.environ.get("XAI_TRAFFIC_NO_C")
+    else [
+        Extension(
+            "xai_traffic.capture._core",
+            ["xai_traffic/capture/_core.c"],
+            define_macros=limited,
+            py_limited_api=True,
+            optional=True,
+        )
+    ]
+)
+test = [
+    "pytest>=8",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "ruff",
+    "keras>=3.5",  # parity of the CNNs at equal weights, on its JAX backend
+    "jsonschema",
+    "pyyaml",
+]
+setup(
+    name="xai-traffic",
+    version="0.1.0",
+    description="Packet captures in; explained verdicts on every session out",
+    long_description=open("README.md", encoding="utf-8").read()
+    if os.path.exists("README.md")
+    else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["xai_traffic", "xai_traffic.*"]),
+    package_data={"xai_traffic.report": ["*.html", "*.css", "*.js"]},
+    data_files=[("share/xai_traffic/configs", sorted(glob.glob("configs/*.py")))],
+    ext_modules=core,
+    cmdclass={"build_ext": OptionalBuild},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    entry_points={"console_scripts": ["xai-traffic = xai_traffic.cli:main"]},
+    install_requires=[
+        "jax>=0.10,<0.13",
+        "flax>=0.12",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.30",
+        "numpy>=2.0",
+        "dpkt>=1.9.8",
+        "ml-collections>=1.0",
+        "absl-py>=2.0",
+        "tensorboard>=2.19",
+        "pyarrow>=18",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "matplotlib>=3.9",
+        "rich>=13",
+        "zstandard>=0.22",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]>=0.10,<0.13"],
+        "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "test": test,
+        "bench": ["scapy>=2.5"],
+    },
+)

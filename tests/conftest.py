@@ -1,0 +1,24 @@
+"""Shared by all tests: eight fake devices, and the folder of real captures."""
+
+import os
+import pathlib
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+
+CAPTURES = pathlib.Path(os.environ.get("XAI_TRAFFIC_CAPTURES", "../shared/data"))
+if not CAPTURES.is_absolute():
+    CAPTURES = (pathlib.Path(__file__).parents[1] / CAPTURES).resolve()
+
+
+@pytest.fixture(scope="session")
+def captures() -> pathlib.Path:
+    """Folder of real captures (see XAI_TRAFFIC_CAPTURES); the test is skipped without it."""
+    if not CAPTURES.is_dir():
+        pytest.skip(f"no captures at {CAPTURES}: set XAI_TRAFFIC_CAPTURES")
+    return CAPTURES

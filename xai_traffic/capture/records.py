@@ -1,0 +1,90 @@
+"""The records that a capture core emits, and the words for what it counts.
+
+Both cores (`_core.c` and `core_numpy.py`) write these layouts byte for byte, so a change here is
+a change of the core's contract and must be made in all three places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+NONE = 65535
+"""An offset that does not exist in this tile."""
+
+TILE = 256
+"""Bytes of a packet that layout `tiles` keeps."""
+
+GRID = 64
+"""Packets of a session that layout `tiles` keeps."""
+
+PACKET = np.dtype(
+    [
+        ("session", "<i8"),  # 0-based by first packet in the capture
+        ("frame", "<i8"),  # 1-based number of the packet in the capture
+        ("time_ns", "<i8"),  # nanoseconds since 1970-01-01 UTC
+        ("captured", "<u4"),  # bytes of the whole packet that the capture holds
+        ("wire", "<u4"),  # bytes of the whole packet on the wire
+        ("packet", "<u2"),  # 0-based in the session
+        ("start", "<u2"),  # offset in the captured packet of the tile's first byte
+        ("length", "<u2"),  # captured bytes in the tile; the rest of it is zero padding
+        ("network", "<u2"),  # offset of the IP header from the tile's first byte, NONE if outside
+        ("transport", "<u2"),  # same for the header of `protocol`
+        ("payload", "<u2"),  # same for the first byte behind the transport header
+        ("link", "<u2"),  # link type of the interface (LINKTYPE_ number)
+        ("protocol", "u1"),  # IP protocol number (6 TCP, 17 UDP)
+        ("direction", "u1"),  # 0 sent by the initiator, 1 by the responder
+    ]
+)
+"""One row a tile, 48 bytes."""
+
+SESSION = np.dtype(
+    [
+        ("session", "<i8"),
+        ("first_time", "<i8"),  # time of the first packet, ns
+        ("last_time", "<i8"),  # latest time of any packet, ns
+        ("packets", "<i8"),  # all packets, tiles or not
+        ("bytes", "<i8"),  # sum of `wire`
+        ("payload_bytes", "<i8"),  # sum of captured transport payload bytes
+        ("source", "u1", 16),  # initiator's address, IPv4 in the first 4 bytes, rest zero
+        ("destination", "u1", 16),
+        ("source_port", "<u2"),  # 0 where the protocol has none
+        ("destination_port", "<u2"),
+        ("tiles", "<u2"),
+        ("protocol", "u1"),
+        ("family", "u1"),  # 4 or 6
+        ("end", "u1"),  # index into ENDS
+        ("reserved", "u1", 7),
+    ]
+)
+"""One row a closed session, 96 bytes."""
+
+ENDS = ("capture end", "new connection", "idle timeout", "evicted")
+"""Why a session ended."""
+
+DROPS = (
+    "unsupported link type",
+    "not IP",
+    "truncated header",
+    "malformed header",
+    "fragment",
+    "filtered",
+)
+"""Why a core drops a packet, in the order of the checks. (Sessions are dropped later, by name.)"""
+
+FAULTS = (
+    "",
+    "not a capture: neither pcap nor pcapng",
+    "the capture is cut short in the middle of a record",
+    "a record claims more bytes than a packet can have",
+    "a block's length is impossible",
+    "a packet refers to an interface that was not described",
+    "a packet claims more bytes than its block holds",
+    "a section header has neither byte order",
+    "too many interfaces",
+)
+"""Why a core stops before the end of the stream; 0 means it did not."""
+
+MAX_RECORD = 262_144
+"""Longest packet a record may claim (libpcap's MAXIMUM_SNAPLEN)."""
+
+MAX_INTERFACES = 1 << 20

@@ -1,0 +1,83 @@
+"""Reading rules: everything that decides what a capture becomes, in one value."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from xai_traffic.errors import ConfigError
+
+VERSION = 1
+"""Raised whenever the same rules would give other tiles, sessions or offsets."""
+
+SESSION_RULES = ("five_tuple", "connection", "pcapsplitter")
+LAYERS = ("all", "network", "transport", "payload")
+LAYOUTS = ("tiles", "ustc28")
+DEFAULT_FILTER = "(tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadingRules:
+    """How captures are read. Kept in a dataset's manifest and in a run's `reading.json`.
+
+    Args:
+        filter: expression of `capture/filters.py`; packets that do not match are dropped.
+        rule: session rule, one of SESSION_RULES.
+        layers: where a tile begins, one of LAYERS.
+        mask: mask names joined by "+", see `capture/masking.py`.
+        layout: one of LAYOUTS.
+        min_packets: sessions with fewer packets are dropped.
+        idle_timeout: seconds without a packet after which a session ends; 0 means never.
+        max_open: most sessions open at a time, the oldest is ended to make room; 0 means any.
+    """
+
+    filter: str = DEFAULT_FILTER
+    rule: str = "connection"
+    layers: str = "all"
+    mask: str = "none"
+    layout: str = "tiles"
+    min_packets: int = 1
+    idle_timeout: float = 0.0
+    max_open: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("rule", SESSION_RULES),
+            ("layers", LAYERS),
+            ("layout", LAYOUTS),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(
+                    f"{name} {value!r} is unknown: choose one of {', '.join(allowed)}"
+                )
+        if self.layout == "ustc28" and self.layers not in ("all", "payload"):
+            raise ConfigError(
+                f"layout 'ustc28' is made of whole packets or of payload, not of {self.layers!r}: "
+                "choose layers 'all' or 'payload'"
+            )
+        for name in ("min_packets", "idle_timeout", "max_open"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, and is {getattr(self, name)}")
+
+    def to_dict(self) -> dict:
+        """Return the rules as JSON values, with the version of the reading code."""
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> ReadingRules:
+        """Return the rules kept in a manifest; refuse those of another version.
+
+        Raises:
+            ConfigError: the version differs or a key is unknown.
+        """
+        values = dict(values)
+        version = values.pop("version", None)
+        if version != VERSION:
+            raise ConfigError(
+                f"the data was read by version {version} of the reading rules, this is version "
+                f"{VERSION}: convert the captures again"
+            )
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ConfigError(f"unknown reading rules: {', '.join(sorted(unknown))}")
+        return cls(**values)

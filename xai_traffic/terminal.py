@@ -1,0 +1,95 @@
+"""What the commands show on a terminal: progress, tables, and hostile text made harmless."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+log = logging.getLogger("xai_traffic")
+
+
+def printable(text: object) -> str:
+    """Return text with every control, format and surrogate character escaped.
+
+    Host names, file names and paths come out of captures and may carry terminal escape sequences
+    or characters that reverse the reading direction.
+    """
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for character in str(text)
+    )
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Send the package's log lines to standard error, one plain line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+
+
+def progress(
+    items: Iterable[T], description: str, total: int | None = None, seconds: float = 10.0
+) -> Iterator[T]:
+    """Yield the items, showing a bar on a terminal and a log line every `seconds` elsewhere."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield from bar.track(items, total=total, description=printable(description))
+        return
+    told = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - told >= seconds:
+            told = time.monotonic()
+            log.info("%s: %d of %s", printable(description), count, total or "?")
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, stream=None
+) -> None:
+    """Print a table, numbers to the right; on standard error unless `stream` says otherwise."""
+    rows = [list(row) for row in rows]
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for index, name in enumerate(columns):
+        numbers = bool(rows) and all(isinstance(row[index], (int, float)) for row in rows)
+        table.add_column(Text(name), justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(file=stream or sys.stderr, soft_wrap=True).print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return printable(value)
