@@ -6,7 +6,7 @@ Why each dependency is here:
     dpkt                                 protocol fields of a packet (capture/fields.py)
     ml-collections, absl-py              configurations and their overrides by flag
     tensorboard                          event files and their viewer, without TensorFlow
-    pyarrow                              the dataset's tables (Parquet), typed columns and time zones
+    pyarrow                              the dataset's tables: Parquet, typed, time zones
     scikit-learn                         scores and the shallow baselines, the field's reference
     scipy                                morphology of the outlined overlays
     matplotlib                           plots and colour maps
@@ -16,6 +16,7 @@ Why each dependency is here:
 
 import glob
 import os
+import pathlib
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -58,9 +59,7 @@ setup(
     name="xai-traffic",
     version="0.1.0",
     description="Packet captures in; explained verdicts on every session out",
-    long_description=open("README.md", encoding="utf-8").read()
-    if os.path.exists("README.md")
-    else "",
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -1,0 +1,329 @@
+"""The `xai-traffic` command: flags to calls, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from xai_traffic import __version__
+from xai_traffic.capture.rules import DEFAULT_FILTER, LAYERS, LAYOUTS, SESSION_RULES, ReadingRules
+from xai_traffic.errors import XaiTrafficError
+from xai_traffic.terminal import configure_logging, log, printable, show_table
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.verb != "train":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    configure_logging(options.verbose)
+    # Analysts pipe verdicts on; the reader going away is their choice, not our failure.
+    try:
+        return options.run(options, rest)
+    except XaiTrafficError as error:
+        print(f"xai-traffic: {printable(error)}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        print("xai-traffic: interrupted", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"xai-traffic: {printable(error)}", file=sys.stderr)
+        return FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="xai-traffic",
+        description="Packet captures in; out come verdicts on every session, and why.",
+    )
+    parser.add_argument("--version", action=_Version)
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_convert, _train, _evaluate, _classify, _explain, _lab, _demo):
+        add(verbs)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings, dest, **_):
+        super().__init__(option_strings, dest, nargs=0, help="show version and capture core")
+
+    def __call__(self, parser, *_):
+        from xai_traffic.capture.core import core_name
+
+        print(f"xai-traffic {__version__}, capture core: {core_name()}")
+        parser.exit(DONE)
+
+
+# --- convert -----------------------------------------------------------------------------------
+
+
+def _convert(verbs) -> None:
+    verb = verbs.add_parser(
+        "convert",
+        help="captures to a dataset",
+        description="Make a dataset of captures or folders of them; with --mask, of a dataset.",
+    )
+    verb.add_argument("inputs", nargs="+", metavar="CAPTURE_OR_FOLDER_OR_DATASET")
+    verb.add_argument("--out", required=True, metavar="DATASET", type=pathlib.Path)
+    verb.add_argument(
+        "--split",
+        metavar="SPEC",
+        help="KEY:TRAIN/VALIDATION/TEST in per cent, KEY one of random, capture, hash "
+        "(default random:70/10/20; a derived dataset keeps its split)",
+    )
+    verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
+    verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
+    _add_reading_rules(verb)
+    _add_json(verb)
+    verb.set_defaults(run=_run_convert)
+
+
+def _run_convert(options, _) -> int:
+    from xai_traffic.data.build import convert, summarise
+
+    conversion = convert(
+        options.inputs,
+        options.out,
+        rules=_reading_rules(options),
+        split=options.split,
+        labels=options.labels,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    for title, columns, rows in summarise(conversion.manifest):
+        show_table(title, columns, rows)
+    if options.json:
+        print(json.dumps(conversion.manifest))
+    for capture, reason in conversion.failures:
+        log.error("%s: %s", printable(capture), printable(reason))
+    return FAILED if conversion.failures else DONE
+
+
+def _add_reading_rules(verb) -> None:
+    group = verb.add_argument_group("reading rules")
+    group.add_argument("--layers", choices=LAYERS, help="where a tile begins (default all)")
+    group.add_argument(
+        "--mask",
+        metavar="NAME",
+        help="what to hide: none, addresses, ports, ids, ttl, window, options, header, payload; "
+        "joined by + (default none)",
+    )
+    group.add_argument(
+        "--rule", choices=SESSION_RULES, help="what makes a session (default connection)"
+    )
+    group.add_argument("--min-packets", type=int, metavar="N", help="(default 1)")
+    group.add_argument(
+        "--filter", metavar="EXPR", help=f"packets to keep (default {DEFAULT_FILTER!r})"
+    )
+    group.add_argument("--layout", choices=LAYOUTS, help="(default tiles)")
+    group.add_argument(
+        "--idle-timeout", type=float, metavar="SECONDS", help="end idle sessions (default: never)"
+    )
+    group.add_argument(
+        "--max-open", type=int, metavar="N", help="most sessions open at a time (default: any)"
+    )
+
+
+def _reading_rules(options) -> ReadingRules:
+    given = {
+        name: value
+        for name in ReadingRules.__dataclass_fields__
+        if (value := getattr(options, name)) is not None
+    }
+    return ReadingRules(**given)
+
+
+# --- train, evaluate ---------------------------------------------------------------------------
+
+
+def _train(verbs) -> None:
+    verb = verbs.add_parser(
+        "train",
+        help="a dataset to a run",
+        description="Train by a configuration; runs on after an interruption. Every field of the "
+        "configuration is a flag: --config.optimizer.learning_rate=1e-4",
+        epilog="example: xai-traffic train --config configs/vit.py:multiclass "
+        "--config.data.path=DATASET --workdir RUN",
+    )
+    verb.add_argument("--config", required=True, metavar="FILE.py[:WORDS]")
+    verb.add_argument("--workdir", required=True, metavar="RUN", type=pathlib.Path)
+    _add_json(verb)
+    verb.set_defaults(run=_run_train)
+
+
+def _run_train(options, overrides) -> int:
+    from xai_traffic.training.config import parse_flags
+    from xai_traffic.training.loop import train
+
+    result = train(parse_flags(options.config, overrides), options.workdir)
+    if options.json:
+        print(json.dumps(result))
+    return DONE
+
+
+def _evaluate(verbs) -> None:
+    verb = verbs.add_parser("evaluate", help="score a run on a split")
+    verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
+    verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    verb.add_argument("--data", metavar="DATASET", help="another dataset than the run's own")
+    _add_json(verb)
+    verb.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(options, _) -> int:
+    from xai_traffic.report.evaluation import write_evaluation
+    from xai_traffic.training.run import load_run
+
+    result, path = write_evaluation(load_run(options.run_folder), options.split, options.data)
+    names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc", "expected_calibration_error")
+    show_table(
+        f"{options.split}: {result['sessions']} sessions",
+        ("score", "value"),
+        [(name, result[name]) for name in names if result[name] is not None],
+    )
+    log.info("written: %s", path)
+    if options.json:
+        print(json.dumps(result))
+    return DONE
+
+
+# --- classify, explain -------------------------------------------------------------------------
+
+
+def _classify(verbs) -> None:
+    verb = verbs.add_parser(
+        "classify", help="a verdict on every session of captures, one JSON line each"
+    )
+    verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
+    verb.add_argument("captures", nargs="+", metavar="CAPTURE", help="a file, a folder, or -")
+    verb.set_defaults(run=_run_classify)
+
+
+def _run_classify(options, _) -> int:
+    from xai_traffic.capture.reader import find_captures
+    from xai_traffic.evaluation.classify import classify
+    from xai_traffic.training.run import load_run
+
+    run = load_run(options.run_folder)
+    status = DONE
+    for _, path in find_captures(options.captures):
+        try:
+            for verdict in classify(run, path):
+                print(json.dumps(verdict))
+        except XaiTrafficError as error:
+            log.error("%s", printable(error))
+            status = FAILED
+    return status
+
+
+def _explain(verbs) -> None:
+    verb = verbs.add_parser(
+        "explain", help="verdicts with their reasons: report.html, explanations.jsonl, figures"
+    )
+    verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
+    verb.add_argument("captures", nargs="*", metavar="CAPTURE")
+    verb.add_argument("--data", metavar="DATASET", help="explain sessions of a dataset instead")
+    verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    verb.add_argument(
+        "--sessions", metavar="N,N-N", help="session numbers (default: the most telling few)"
+    )
+    verb.add_argument(
+        "--methods",
+        metavar="NAME,NAME",
+        help="integrated_gradients, grad_cam, attention (default: all that the model has)",
+    )
+    verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
+    verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+    verb.set_defaults(run=_run_explain)
+
+
+def _run_explain(options, _) -> int:
+    from xai_traffic.report.explanations import explain_run
+    from xai_traffic.training.run import load_run
+
+    if bool(options.captures) == bool(options.data):
+        print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
+        return WRONG_USAGE
+    written = explain_run(
+        load_run(options.run_folder),
+        options.captures,
+        options.out,
+        dataset=options.data,
+        split=options.split,
+        sessions=_numbers(options.sessions),
+        methods=options.methods and tuple(options.methods.split(",")),
+        overwrite=options.overwrite,
+    )
+    for capture, reason in written["failures"]:
+        log.error("%s: %s", printable(capture), printable(reason))
+    print(written["report"])
+    return FAILED if written["failures"] else DONE
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            numbers.extend(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise XaiTrafficError(
+                f"--sessions {text!r}: give numbers and ranges, such as 0,3,10-12"
+            ) from None
+    return numbers
+
+
+# --- lab, demo ---------------------------------------------------------------------------------
+
+
+def _lab(verbs) -> None:
+    verb = verbs.add_parser("lab", help="make captures whose evidence is known")
+    verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
+    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+    verb.set_defaults(run=_run_lab)
+
+
+def _run_lab(options, _) -> int:
+    from xai_traffic.lab.write import write_lab
+
+    write_lab(options.out, seed=options.seed, overwrite=options.overwrite)
+    print(options.out)
+    return DONE
+
+
+def _demo(verbs) -> None:
+    verb = verbs.add_parser("demo", help="the whole way on captures it makes itself")
+    verb.add_argument("--out", default="demo", metavar="DIR", type=pathlib.Path)
+    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    verb.set_defaults(run=_run_demo)
+
+
+def _run_demo(options, _) -> int:
+    from xai_traffic.demo import demo
+
+    print(demo(options.out, seed=options.seed))
+    return DONE
+
+
+def _add_json(verb) -> None:
+    verb.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Score a run on a split of a dataset that was read by the run's own rules."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.errors import RunError
+from xai_traffic.evaluation.scores import score
+from xai_traffic.terminal import progress
+from xai_traffic.training.run import Run
+
+BATCH = 256
+
+
+def evaluate(run: Run, split: str = "test", dataset: Dataset | None = None) -> dict:
+    """Return the scores of a run on one split (see `scores.score`), with what they were made from.
+
+    Args:
+        run: a trained run.
+        split: `train`, `validation` or `test`.
+        dataset: another dataset than the run was trained on; its classes must be among the run's.
+
+    Raises:
+        RunError: the data was read by other rules, has unknown classes, or the split is empty.
+    """
+    return evaluate_split(run, split, dataset or open_dataset(run.config.data.path))[0]
+
+
+def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Return (scores, labels int32 [N], probabilities float32 [N, K]); see `evaluate`."""
+    labels, probabilities = predict_split(run, split, dataset)
+    result = {
+        "run": str(run.path),
+        "dataset": str(dataset.path),
+        "split": split,
+        "task": run.task,
+        "mask": dataset.rules.mask,
+        "parameters": run.parameter_count,
+        **score(labels, probabilities, run.classes),
+    }
+    return result, labels, probabilities
+
+
+def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return (labels int32 [N] into the run's classes, probabilities float32 [N, K])."""
+    if dataset.rules != run.rules:
+        ours, theirs = run.rules.to_dict(), dataset.rules.to_dict()
+        differ = ", ".join(
+            f"{k} {ours[k]!r} but the data has {theirs[k]!r}" for k in ours if ours[k] != theirs[k]
+        )
+        raise RunError(f"the run reads captures with {differ}: convert the data by the run's rules")
+    names = dataset.task_classes(run.task)
+    unknown = sorted(set(names) - set(run.classes))
+    if unknown:
+        raise RunError(f"the run does not know the data's classes {', '.join(unknown)}")
+    rows = dataset.rows(split)
+    if not len(rows):
+        raise RunError(f"{dataset.path} has no sessions in split {split!r}")
+    place = np.array([run.classes.index(name) for name in names], np.int32)
+    labels = place[dataset.task_labels(run.task)[rows]]
+    starts = range(0, len(rows), BATCH)
+    parts = [
+        run.predict(dataset.images(rows[start : start + BATCH]))
+        for start in progress(starts, f"predict {split}")
+    ]
+    return labels, np.concatenate(parts)

@@ -1,0 +1,38 @@
+"""Evaluate a run and write what came out: JSON, plots, and images for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from xai_traffic.data.store import open_dataset
+from xai_traffic.evaluation.evaluate import evaluate_split
+from xai_traffic.report.plots import write_evaluation_plots
+from xai_traffic.training.logging import EventWriter
+from xai_traffic.training.run import Run
+
+
+def write_evaluation(
+    run: Run, split: str = "test", data: str | pathlib.Path | None = None
+) -> tuple[dict, pathlib.Path]:
+    """Score a run on a split and write `RUN/evaluation-<split>.json`, its plots and events.
+
+    Args:
+        run: a trained run.
+        split: `train`, `validation` or `test`.
+        data: folder of another dataset than the run's own.
+
+    Returns:
+        (the scores of `evaluation.evaluate`, path of the JSON file).
+    """
+    dataset = open_dataset(data or run.config.data.path)
+    result, labels, probabilities = evaluate_split(run, split, dataset)
+    path = run.path / f"evaluation-{split}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    plots = write_evaluation_plots(result, labels, probabilities, run.path / f"evaluation-{split}")
+    with EventWriter(run.path / "events" / f"evaluation-{split}") as events:
+        for plot in plots:
+            events.png(f"evaluation/{plot.stem}", plot.read_bytes(), step=run.step)
+        for name in ("accuracy", "macro_f1", "mcc", "expected_calibration_error"):
+            events.scalar(f"evaluation/{name}", result[name], step=run.step)
+    return result, path

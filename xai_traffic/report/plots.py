@@ -1,0 +1,107 @@
+"""Plots of an evaluation: confusion matrix, scores per class, reliability."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from xai_traffic.evaluation.calibration import reliability
+from xai_traffic.terminal import printable
+
+
+def write_evaluation_plots(
+    result: dict, labels: np.ndarray, probabilities: np.ndarray, out: pathlib.Path
+) -> list[pathlib.Path]:
+    """Write the plots of one evaluation as PNG and return their paths.
+
+    Args:
+        result: what `evaluation.scores.score` returned.
+        labels: int32 [N].
+        probabilities: float32 [N, K].
+        out: folder, made where it is missing.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "confusion_matrix": confusion_matrix(result["confusion_matrix"], result["classes"]),
+        "per_class": scores_per_class(result["per_class"]),
+        "reliability": reliability_diagram(
+            labels, probabilities, result["expected_calibration_error"]
+        ),
+    }
+    paths = []
+    for name, figure in figures.items():
+        paths.append(out / f"{name}.png")
+        figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Draw counts in the cells over the share of the true class (row) as colour."""
+    counts = np.asarray(counts)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = max(4.0, 0.42 * len(classes) + 2.0)
+    figure, axes = _figure(size + 0.8, size)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [printable(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for row, column in np.argwhere(counts > 0):
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if share[row, column] > 0.5 else "black",
+        )
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def scores_per_class(per_class: dict[str, dict]) -> Figure:
+    """Draw F1 per class, worst first, with the number of sessions beside the name."""
+    rows = sorted(
+        ((name, row) for name, row in per_class.items() if row["support"]),
+        key=lambda item: -item[1]["f1"],
+    )
+    figure, axes = _figure(6.4, max(2.4, 0.28 * len(rows) + 1.2))
+    axes.barh(range(len(rows)), [row["f1"] for _, row in rows], color="#3b6ea5")
+    names = [f"{printable(name)} ({row['support']})" for name, row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("F1")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def reliability_diagram(labels: np.ndarray, probabilities: np.ndarray, error: float) -> Figure:
+    """Draw accuracy over confidence, with the share of sessions in each bin below."""
+    confidence, accuracy, count = reliability(labels, probabilities)
+    full = count > 0
+    figure = Figure(figsize=(5.0, 5.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+    above.plot(confidence[full], accuracy[full], "o-", color="#3b6ea5")
+    above.set_ylabel("accuracy")
+    above.set_ylim(0, 1.02)
+    above.set_title(f"expected calibration error {error:.4f}", fontsize=10)
+    edges = np.linspace(0, 1, len(count) + 1)
+    below.bar(edges[:-1], count / max(count.sum(), 1), np.diff(edges), align="edge", color="0.6")
+    below.set_xlabel("confidence")
+    below.set_ylabel("sessions")
+    below.set_xlim(0, 1)
+    return figure
+
+
+def _figure(width: float, height: float):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
