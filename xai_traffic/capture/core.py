@@ -1,0 +1,127 @@
+"""Choose the capture core: C where it was built, else NumPy; both give the same bits."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from xai_traffic.capture import core_numpy
+from xai_traffic.capture.filters import compile_filter
+from xai_traffic.capture.records import DROPS, FAULTS, GRID, PACKET, SESSION, TILE
+from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.errors import ConfigError
+
+try:
+    from xai_traffic.capture import _core
+except ImportError:  # no compiler at installation
+    _core = None
+
+VARIABLE = "XAI_TRAFFIC_CORE"
+STREAM_HEADER, STREAM_RECORD_HEADER, STREAM = 24, 16, 784
+"""Bytes of a pcap file's header and of a record's, and of the part of it that ustc28 keeps."""
+
+
+class Batch(NamedTuple):
+    """What one piece of a capture gave.
+
+    tiles: uint8 [n, width]; packets: PACKET [n], in order of the capture; sessions: SESSION [m],
+    in order of their ends.
+    """
+
+    tiles: np.ndarray
+    packets: np.ndarray
+    sessions: np.ndarray
+
+
+def core_name() -> str:
+    """Return "c" or "numpy": the core in use.
+
+    Raises:
+        ConfigError: XAI_TRAFFIC_CORE asks for something that is not there.
+    """
+    wanted = os.environ.get(VARIABLE) or ("numpy" if _core is None else "c")
+    if wanted not in ("c", "numpy"):
+        raise ConfigError(f"{VARIABLE}={wanted!r} is unknown: choose c or numpy, or leave it unset")
+    if wanted == "c" and _core is None:
+        raise ConfigError(
+            f"{VARIABLE}=c, but the C core was not built: install again with a C compiler at hand, "
+            "or unset it for the NumPy core"
+        )
+    return wanted
+
+
+def tile_shape(rules: ReadingRules) -> tuple[int, int]:
+    """Return (bytes of a tile, tiles of a session) that the layout needs from a core.
+
+    The stream of `ustc28` holds 760 bytes of records, so 744 of a packet and of at most 22 packets
+    (raw IP headers alone); its stream of payload may begin in any packet.
+    """
+    if rules.layout == "tiles":
+        return TILE, GRID
+    if rules.layers == "payload":
+        return STREAM, 65_535
+    room = STREAM - STREAM_HEADER
+    return room - STREAM_RECORD_HEADER, -(-room // (STREAM_RECORD_HEADER + 20))
+
+
+class OpenCore:
+    """A core at work on one capture, with arrays instead of bytes."""
+
+    def __init__(self, rules: ReadingRules):
+        self.width, limit = tile_shape(rules)
+        program = compile_filter(rules.filter)
+        self.name = core_name()
+        make = core_numpy.Core if self.name == "numpy" else _core.Core
+        self._core = make(
+            rules.rule,
+            rules.layers,
+            program if self.name == "numpy" else program.code,
+            self.width,
+            limit,
+            round(rules.idle_timeout * 1e9),
+            rules.max_open,
+        )
+
+    def feed(self, chunk) -> Batch:
+        """Read a piece of the stream, of any size."""
+        return self._arrays(self._core.feed(chunk))
+
+    def finish(self) -> Batch:
+        """End the stream: close what is open."""
+        return self._arrays(self._core.finish())
+
+    @property
+    def packets(self) -> int:
+        """Packet records seen so far."""
+        return self._core.packets
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Packets dropped so far by reason, without the reasons that did not occur."""
+        counts = zip(DROPS, self._core.dropped, strict=True)
+        return {reason: count for reason, count in counts if count}
+
+    @property
+    def fault(self) -> tuple[str, int, int] | None:
+        """What is wrong with the stream, its byte offset and 1-based packet; None if nothing."""
+        code, offset, packet = self._core.fault
+        return (FAULTS[code], offset, packet) if code else None
+
+    def _arrays(self, made) -> Batch:
+        tiles, packets, sessions = made
+        return Batch(
+            np.frombuffer(tiles, np.uint8).reshape(-1, self.width),
+            np.frombuffer(packets, PACKET),
+            np.frombuffer(sessions, SESSION),
+        )
+
+
+def open_core(rules: ReadingRules) -> OpenCore:
+    """Return a core that reads one capture by these rules.
+
+    Raises:
+        ConfigError: the filter has an error, or XAI_TRAFFIC_CORE cannot be met.
+    """
+    return OpenCore(rules)
