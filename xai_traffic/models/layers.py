@@ -1,0 +1,130 @@
+"""What the three families share: reading the image, recording and tapping activations, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xai_traffic.models.encoding import encode
+from xai_traffic.ops.tiles import GRID, SIDE
+
+Taps = Mapping[str, jax.Array] | None
+
+
+def extent_of(packets: int) -> tuple[int, int]:
+    """Return height and width in pixels of the image part that holds the first packets.
+
+    Args:
+        packets: 1..8, or a multiple of 8 up to 64.
+
+    Raises:
+        ValueError: the tiles of so many packets make no rectangle.
+    """
+    if 1 <= packets <= GRID:
+        return SIDE, SIDE * packets
+    if packets % GRID or not GRID < packets <= GRID * GRID:
+        raise ValueError(f"packets must be 1..8 or a multiple of 8 up to 64, not {packets}")
+    return SIDE * (packets // GRID), SIDE * GRID
+
+
+def read_images(
+    images: jax.Array, *, packets: int, channels: int, encoding: str, frequencies: int, dtype: str
+) -> jax.Array:
+    """Crop to the packets a model reads, repeat the grey channel, encode the bytes.
+
+    Args:
+        images: uint8 or float [B, 128, 128, 1], bytes 0..255; with `channels` channels they are
+            taken as they are.
+
+    Returns:
+        [B, *extent_of(packets), features] of the compute dtype.
+
+    Raises:
+        ValueError: the images have another shape.
+    """
+    side = SIDE * GRID
+    if (
+        images.ndim != 4
+        or images.shape[1:3] != (side, side)
+        or images.shape[3] not in (1, channels)
+    ):
+        raise ValueError(f"images must be [B, {side}, {side}, 1], not {images.shape}")
+    height, width = extent_of(packets)
+    x = images[:, :height, :width].astype(jnp.float32)
+    if x.shape[-1] != channels:
+        x = jnp.repeat(x, channels, axis=-1)
+    # Bytes above 255/2 lose bits in bfloat16 only after they are scaled: encode in float32.
+    return encode(x, encoding, frequencies).astype(dtype)
+
+
+class Recorder:
+    """Names intermediate values and adds the taps to those they name.
+
+    Args:
+        taps: name to array that broadcasts against the activation of that name.
+    """
+
+    def __init__(self, taps: Taps) -> None:
+        self.taps = dict(taps or {})
+        self.activations: dict[str, jax.Array] = {}
+
+    def __call__(self, name: str, value: jax.Array) -> jax.Array:
+        """Return the value plus its tap, and keep the sum under its name."""
+        tap = self.taps.pop(name, None)
+        if tap is not None:
+            value = value + jnp.asarray(tap).astype(value.dtype)
+        self.activations[name] = value
+        return value
+
+    def finish(self) -> dict[str, jax.Array]:
+        """Return all activations.
+
+        Raises:
+            ValueError: a tap named no activation of this model.
+        """
+        if self.taps:
+            raise ValueError(
+                f"taps {sorted(self.taps)} name no activation: choose from "
+                f"{', '.join(self.activations)}"
+            )
+        return self.activations
+
+
+class Classifier(nn.Module):
+    """The end of a convolutional network: pool or flatten, hidden layers, logits in float32.
+
+    Args:
+        num_classes: K.
+        head: "pool" (mean over positions) or "flatten" (height, width, channel order).
+        hidden: widths of the hidden layers, named fc1, fc2, ..., each with a ReLU.
+        dropout: rate before each dense layer.
+        dtype: compute dtype of the hidden layers.
+    """
+
+    num_classes: int
+    head: str = "pool"
+    hidden: Sequence[int] = ()
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Return float32 logits [B, K] of activations [B, h, w, C]."""
+        if self.head == "pool":
+            x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
+        else:
+            x = x.reshape(x.shape[0], -1)
+        for number, width in enumerate(self.hidden, 1):
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = dense(width, f"fc{number}", self.dtype)(x)
+            x = nn.relu(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return dense(self.num_classes, "predictions", "float32")(x.astype(jnp.float32))
+
+
+def dense(features: int, name: str, dtype: str) -> nn.Dense:
+    """Return a dense layer initialised as Keras does (Glorot uniform, zero bias)."""
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())

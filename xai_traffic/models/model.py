@@ -1,0 +1,88 @@
+"""A model as the rest of the package sees it: pure functions of variables and images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from xai_traffic.models.layers import Taps
+from xai_traffic.ops.tiles import GRID, SIDE
+
+Variables = dict[str, Any]
+Activations = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One network, built; hashable, so that jitted functions may close over it or take it.
+
+    Args:
+        name: family: "xception", "vgg19" or "vit".
+        variant: name of the variant it was built from.
+        num_classes: K.
+        channels: input channels; three repeats the grey channel inside the model.
+        dtype: compute dtype; parameters, statistics, softmax and logits stay float32.
+        extent: height and width in pixels, from the top left, that the model reads of an image.
+        module: the Linen module; nothing outside `models/` touches it.
+    """
+
+    name: str
+    variant: str
+    num_classes: int
+    channels: int
+    dtype: str
+    extent: tuple[int, int]
+    module: Any = dataclasses.field(repr=False)
+
+    def init(self, rng: jax.Array) -> Variables:
+        """Make fresh variables: {"params": tree, "batch_stats": tree} (the second where used).
+
+        Args:
+            rng: key of `jax.random.key`.
+
+        Returns:
+            float32 trees of plain dicts.
+        """
+        return jax.jit(self._init)(rng)
+
+    def _init(self, rng: jax.Array) -> Variables:
+        images = jnp.zeros((1, SIDE * GRID, SIDE * GRID, 1), jnp.float32)
+        return self.module.init(rng, images, None, False)
+
+    def apply(
+        self, variables: Variables, images: jax.Array, taps: Taps = None
+    ) -> tuple[jax.Array, Activations]:
+        """Judge images, with running statistics and without dropout.
+
+        Args:
+            variables: as `init` makes them.
+            images: uint8 or float [B, 128, 128, 1], bytes 0..255.
+            taps: arrays added to the activations of their names before those are used; the
+                gradient with respect to a zero tap is the gradient at that activation.
+
+        Returns:
+            logits float32 [B, K], and the named activations.
+
+        Raises:
+            ValueError: images of another shape, or a tap that names no activation.
+        """
+        return self.module.apply(variables, images, taps, False)
+
+    def apply_train(
+        self, variables: Variables, images: jax.Array, rng: jax.Array, taps: Taps = None
+    ) -> tuple[jax.Array, Activations, Variables]:
+        """Judge images as in training: batch statistics, dropout, stochastic depth.
+
+        Args:
+            rng: key of this step's randomness.
+
+        Returns:
+            logits float32 [B, K], activations, and the new batch statistics ({} without any).
+        """
+        (logits, activations), updates = self.module.apply(
+            variables, images, taps, True, rngs={"dropout": rng}, mutable=["batch_stats"]
+        )
+        return logits, activations, updates.get("batch_stats", {})

@@ -1,0 +1,56 @@
+"""Put tiles together into images and take images apart into tiles, on the device."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+SIDE = 16
+"""Pixels on a side of a tile: one tile is the first 256 bytes of one packet."""
+
+GRID = 8
+"""Tiles on a side of a whole image: 64 packets."""
+
+
+def images_from_tiles(tiles: jax.Array) -> jax.Array:
+    """Lay 64 tiles out as an 8 x 8 grid, packet by packet, row-major.
+
+    Pixel `[y, x]` becomes byte `(y % 16) * 16 + x % 16` of packet `(y // 16) * 8 + x // 16`.
+
+    Args:
+        tiles: uint8 or float [B, 64, 256], bytes 0..255.
+
+    Returns:
+        float32 [B, 128, 128, 1], the same values.
+
+    Raises:
+        ValueError: the shape is another one.
+    """
+    tiles = jnp.asarray(tiles)
+    if tiles.ndim != 3 or tiles.shape[1:] != (GRID * GRID, SIDE * SIDE):
+        raise ValueError(f"tiles must be [B, {GRID * GRID}, {SIDE * SIDE}], not {tiles.shape}")
+    grid = tiles.reshape(-1, GRID, GRID, SIDE, SIDE).transpose(0, 1, 3, 2, 4)
+    return grid.reshape(-1, GRID * SIDE, GRID * SIDE, 1).astype(jnp.float32)
+
+
+def tiles_from_images(images: jax.Array) -> jax.Array:
+    """Cut images into their tiles, the inverse of `images_from_tiles` up to the dtype.
+
+    Args:
+        images: any dtype [B, h, w, C]; h and w multiples of 16 (128 x 128 x 1 for whole images).
+
+    Returns:
+        [B, (h / 16) * (w / 16), 256 * C] of the same dtype, channels varying fastest.
+
+    Raises:
+        ValueError: the shape is another one.
+    """
+    images = jnp.asarray(images)
+    if images.ndim != 4 or images.shape[1] % SIDE or images.shape[2] % SIDE:
+        raise ValueError(
+            f"images must be [B, h, w, C] with h and w multiples of {SIDE}, not {images.shape}"
+        )
+    batch, height, width, channels = images.shape
+    rows, columns = height // SIDE, width // SIDE
+    grid = images.reshape(batch, rows, SIDE, columns, SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
+    return grid.reshape(batch, rows * columns, SIDE * SIDE * channels)
