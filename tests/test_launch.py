@@ -1,0 +1,60 @@
+"""The launch scripts, as far as a machine without a cluster can judge them."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_parses(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "--severity=warning", script], check=True)
+
+
+def test_slurm_array_is_the_twelve_runs(tmp_path):
+    """Run the job script with `srun` replaced by `echo`, once a task, and collect the commands."""
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    script = LAUNCH / "slurm.sbatch"
+    first, last = re.search(r"--array=(\d+)-(\d+)", script.read_text()).groups()
+    commands = set()
+    for task in range(int(first), int(last) + 1):
+        env = {
+            "PATH": f"{tmp_path}:/usr/bin:/bin",
+            "DATASETS": "data",
+            "RUNS": "runs",
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "SLURM_GPUS_ON_NODE": "4",
+        }
+        done = subprocess.run(
+            ["bash", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        commands.add(re.search(r"configs/(\w+)\.py:(\w+),(\w+),seed", done.stdout).groups())
+    assert len(commands) == 12
+    assert {model for model, _, _ in commands} == {"xception", "vgg19", "vit"}
+    assert {(task, mask) for _, task, mask in commands} == {
+        (task, mask) for task in ("binary", "multiclass") for mask in ("none", "header")
+    }
+
+
+def test_jobset_names_its_coordinator_and_counts_its_processes():
+    job_set = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
+    assert job_set["apiVersion"].startswith("jobset.x-k8s.io/") and job_set["kind"] == "JobSet"
+    (replicated,) = job_set["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    assert job["completionMode"] == "Indexed" and job["parallelism"] == job["completions"]
+    (container,) = job["template"]["spec"]["containers"]
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert int(env["XAI_TRAFFIC_PROCESSES"]) == job["completions"]
+    host, port = env["XAI_TRAFFIC_COORDINATOR"].split(":")
+    name, subdomain = job_set["metadata"]["name"], job_set["spec"]["network"]["subdomain"]
+    assert host == f"{name}-{replicated['name']}-0-0.{subdomain}"
+    assert int(port) in [entry["containerPort"] for entry in container["ports"]]
