@@ -1,0 +1,212 @@
+"""Read capture files in pieces: plain, compressed (judged by content, not by name) or piped in."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import lzma
+import os
+import pathlib
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+import zstandard
+
+from xai_traffic.errors import CaptureError
+
+CHUNK = 512 * 1024
+"""Most bytes of a piece: it stays in the processor's cache while it is read."""
+
+STANDARD_INPUT = "-"
+
+_PIECE = 256
+"""Compressed bytes fed at a time. It bounds what a piece may blow up to (32 MiB at the very
+worst, zstd), and what is lost before the place where a stream is damaged."""
+
+_MEMORY = 1 << 28
+"""Bytes a decompressor may ask for: `xz -9` and `zstd --long` need less."""
+
+_SUFFIX = re.compile(r"\.(pcap|pcapng|cap|pcap\d+)(\.(gz|zst|xz))?$", re.IGNORECASE)
+
+_MAGIC = 6
+"""Bytes that tell every format from every other."""
+
+_FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
+    "gzip": (re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(wbits=31)),
+    "xz": (
+        re.compile(rb"\xfd7zXZ\0"),
+        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY),
+    ),
+    "zstd": (  # a frame, or a skippable one (RFC 8878), with which pzstd begins
+        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL),
+        lambda: zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj(),
+    ),
+}
+
+
+def open_chunks(path: str | os.PathLike) -> Iterator[bytes]:
+    """Open a capture and return its (decompressed) bytes in pieces of at most CHUNK.
+
+    Args:
+        path: a file, or "-" for standard input. gzip, zstd and xz are known by their first bytes;
+            several members or frames in a row are one stream.
+
+    Raises:
+        CaptureError: at once where the file cannot be opened; from the iterator, behind all that
+            could be read, where reading fails or the compressed data is damaged.
+    """
+    name = os.fspath(path)
+    if name == STANDARD_INPUT:
+        stream: BinaryIO = sys.stdin.buffer
+    else:
+        try:
+            stream = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by _read_all
+        except FileNotFoundError as error:
+            raise CaptureError(name, "there is no such file: check the path") from error
+        except IsADirectoryError as error:
+            raise CaptureError(
+                name, "this is a folder: name the captures in it, or give it to `convert`"
+            ) from error
+        except PermissionError as error:
+            raise CaptureError(
+                name, "no permission to read it: change its mode, or run as its owner"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise CaptureError(name, f"it cannot be opened ({error})") from error
+    return _read_all(name, stream)
+
+
+def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib.Path]]:
+    """Return (name, path) of every capture: files as they are given, folders searched through.
+
+    In folders a capture is a regular file named *.pcap, *.pcapng or *.cap, also with a number
+    behind pcap and with .gz, .zst or .xz; its name is its path from that folder, with slashes.
+    Captures of equal name keep their full paths as names.
+
+    Raises:
+        CaptureError: nothing is there, or a folder holds no capture.
+    """
+    found: dict[pathlib.Path, str] = {}
+    for given in map(pathlib.Path, paths):
+        if given.is_dir():
+            inside = sorted(
+                (file.relative_to(given).as_posix(), file)
+                for folder, _, files in os.walk(given)
+                for file in (pathlib.Path(folder, name) for name in files)
+                if is_capture_name(file.name) and file.is_file()
+            )
+            if not inside:
+                raise CaptureError(
+                    str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
+                )
+            for name, file in inside:
+                found.setdefault(file, name)
+        elif str(given) == STANDARD_INPUT or given.exists():
+            found.setdefault(given, given.as_posix())
+        else:
+            raise CaptureError(str(given), "there is no such file or folder: check the path")
+    seen = collections.Counter(found.values())
+    return [(file.as_posix() if seen[name] > 1 else name, file) for file, name in found.items()]
+
+
+def is_capture_name(name: str) -> bool:
+    """Tell whether a file in a folder is taken for a capture."""
+    return _SUFFIX.search(name) is not None
+
+
+def _read_all(name: str, stream: BinaryIO) -> Iterator[bytes]:
+    own = name != STANDARD_INPUT
+    try:
+        yield from _decompressed(name, _raw(name, stream))
+    finally:
+        if own:
+            stream.close()
+
+
+def _raw(name: str, stream: BinaryIO) -> Iterator[bytes]:
+    # read1 hands on what a pipe has, without waiting for a whole chunk.
+    read = getattr(stream, "read1", stream.read)
+    try:
+        head = b""
+        while len(head) < _MAGIC:
+            more = read(CHUNK - len(head))
+            if not more:
+                break
+            head += more
+        if head:
+            yield head
+        while more := read(CHUNK):
+            yield more
+    except OSError as error:
+        raise CaptureError(
+            name, f"reading failed ({error}): what came before it is used"
+        ) from error
+
+
+def _decompressed(name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    head = next(chunks, b"")
+    chunks = itertools.chain([head], chunks)
+    kind = next((kind for kind, (magic, _) in _FORMATS.items() if magic.match(head)), None)
+    if kind is None:
+        yield from filter(None, chunks)
+        return
+    gathered = bytearray()
+    try:
+        for made in _members(name, kind, chunks):
+            gathered += made
+            while len(gathered) >= CHUNK:
+                yield bytes(gathered[:CHUNK])
+                del gathered[:CHUNK]
+    except CaptureError:
+        if gathered:
+            yield bytes(gathered)
+        raise
+    if gathered:
+        yield bytes(gathered)
+
+
+def _members(name: str, kind: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what each small piece of a compressed stream decompresses to."""
+    magic, make = _FORMATS[kind]
+    decompressor = None
+    between = b""  # what was read behind the last member
+    offset = 0
+    for piece in _pieces(chunks):
+        while piece:
+            if decompressor is None:
+                between = (between + piece).lstrip(b"\0")  # members may be padded
+                piece = b""
+                if len(between) < _MAGIC:
+                    break
+                if not magic.match(between):
+                    raise _damage(name, kind, offset, f"what follows there is not {kind}")
+                decompressor, piece, between = make(), between, b""
+            try:
+                yield decompressor.decompress(piece)
+            except (zlib.error, lzma.LZMAError, zstandard.ZstdError, MemoryError) as error:
+                raise _damage(name, kind, offset, str(error)) from error
+            piece = b""
+            if decompressor.eof:
+                piece = decompressor.unused_data
+                decompressor = None
+        offset += _PIECE
+    if decompressor is not None or between:
+        raise _damage(name, kind, None, "it ends early")
+
+
+def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE):
+            yield chunk[start : start + _PIECE]
+
+
+def _damage(name: str, kind: str, offset: int | None, detail: str) -> CaptureError:
+    where = "" if offset is None else f" near byte {offset:,} of the compressed file"
+    return CaptureError(
+        name,
+        f"the {kind} data is damaged{where} ({detail}): what came before it is used; "
+        "get a whole copy of the file",
+    )
