@@ -1,0 +1,175 @@
+"""Batches of sessions in a reproducible order; one element is one batch.
+
+The order of epoch e is a Philox permutation of (seed, e), so the whole position is two numbers,
+(epoch, step). Every process sees the same order and takes its own slice of each global batch.
+Tiles stay ragged until a batch is put together, with one gather and one scatter and no loop over
+sessions; images are made of them on the device (`ops/tiles.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from xai_traffic.data.split import philox_key
+from xai_traffic.data.store import Dataset
+from xai_traffic.errors import ConfigError
+
+RAM_BUDGET = 2 << 30
+"""Bytes of tiles that a loader copies into memory; a split that is larger stays mapped."""
+
+
+class Loader:
+    """Iterate over batches of one split, one epoch for each `iter()`.
+
+    A batch is a dict:
+        tiles    uint8 [B, G, 256], G = 64 (4 under layout ustc28), zero behind a session's tiles
+        labels   int32 [B]
+        weights  float32 [B], 1, or 0 for the padding of a last short batch
+        rows     int64 [B], rows of the dataset, -1 for padding
+
+    Args:
+        dataset: where the sessions are.
+        rows: int64 [N], the dataset's rows to load.
+        batch_size: sessions of a global batch, over all processes.
+        seed: of the order; unused without `shuffle`.
+        shuffle: draw a new order each epoch, else the order of `rows`.
+        drop_last: leave out a last short batch, else fill it up with padding of weight 0.
+        process_index, process_count: which slice of each global batch this process takes.
+        labels: int32 [sessions of the dataset]; default the multiclass labels.
+        ram_budget_bytes: the split's tiles are copied to memory when they fit in it.
+
+    Raises:
+        ConfigError: the batch does not divide among the processes, or there is nothing to load.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        process_index: int = 0,
+        process_count: int = 1,
+        labels: np.ndarray | None = None,
+        ram_budget_bytes: int = RAM_BUDGET,
+    ):
+        rows = np.asarray(rows, np.int64)
+        if batch_size < 1 or batch_size % process_count:
+            raise ConfigError(
+                f"batch_size {batch_size} does not divide among {process_count} processes: "
+                "choose a multiple"
+            )
+        if not 0 <= process_index < process_count:
+            raise ConfigError(f"process {process_index} of {process_count} does not exist")
+        if not len(rows):
+            raise ConfigError("there are no sessions to load: the split is empty")
+        self._steps = len(rows) // batch_size if drop_last else -(-len(rows) // batch_size)
+        if not self._steps:
+            raise ConfigError(
+                f"batch_size {batch_size} is more than the {len(rows)} sessions of the split: "
+                f"choose at most {len(rows)}"
+            )
+        self._rows = rows
+        self._labels = np.asarray(dataset.labels if labels is None else labels, np.int32)[rows]
+        self._counts = dataset.tile_counts[rows].astype(np.int64)
+        self._first = dataset.first_tiles[rows].astype(np.int64)
+        self._grid = dataset.grid
+        self._tiles: np.ndarray = dataset.tiles
+        if int(self._counts.sum()) * self._tiles.shape[1] <= ram_budget_bytes:
+            self._tiles = self._tiles[_spans(self._first, self._counts)]
+            self._first = np.cumsum(self._counts) - self._counts
+        self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
+        share = batch_size // process_count
+        self._slice = slice(process_index * share, (process_index + 1) * share)
+        self._epoch, self._step = 0, 0
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        return self._steps
+
+    @property
+    def sessions(self) -> int:
+        """Number of sessions in the split."""
+        return len(self._rows)
+
+    def state(self) -> dict[str, int]:
+        """Return the position: the batch that comes next.
+
+        Behind the last batch of an epoch `step` is `len(self)` until the iteration has been left,
+        so that what follows an epoch (validation) is known to be still due.
+        """
+        return {"epoch": self._epoch, "step": self._step}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go to a position that `state` returned; the next iteration goes on there.
+
+        Raises:
+            ConfigError: there is no such position, as when the batch size was changed.
+        """
+        epoch, step = int(state["epoch"]), int(state["step"])
+        if epoch < 0 or not 0 <= step <= self._steps:
+            raise ConfigError(
+                f"the loader cannot go to epoch {epoch}, step {step}: an epoch has {self._steps} "
+                "steps here; keep the batch size and the dataset of the run"
+            )
+        self._epoch, self._step = epoch, step
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the rest of the current epoch, then move to the next one."""
+        order = self.order(self._epoch)
+        while self._step < self._steps:
+            start = self._step * self._batch_size
+            chosen = order[start : start + self._batch_size][self._slice]
+            self._step += 1
+            yield self._batch(chosen)
+        self._epoch, self._step = self._epoch + 1, 0
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return int64 [N], the places in `rows` in the order of an epoch."""
+        if not self._shuffle:
+            return np.arange(len(self._rows))
+        generator = np.random.Generator(np.random.Philox(key=philox_key(self._seed, epoch)))
+        return generator.permutation(len(self._rows))
+
+    def _batch(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        size, real = self._slice.stop - self._slice.start, len(chosen)
+        labels = np.zeros(size, np.int32)
+        weights = np.zeros(size, np.float32)
+        rows = np.full(size, -1, np.int64)
+        labels[:real], weights[:real], rows[:real] = self._labels[chosen], 1, self._rows[chosen]
+        tiles = gather_tiles(
+            self._tiles, self._first[chosen], self._counts[chosen], size, self._grid
+        )
+        return {"tiles": tiles, "labels": labels, "weights": weights, "rows": rows}
+
+
+def gather_tiles(
+    tiles: np.ndarray, first: np.ndarray, counts: np.ndarray, size: int, grid: int
+) -> np.ndarray:
+    """Put ragged sessions into a dense batch.
+
+    Args:
+        tiles: uint8 [T, 256], in memory or mapped.
+        first: int64 [n], first tile of each session.
+        counts: int64 [n], tiles of each session, at most `grid`.
+        size: sessions of the batch, >= n; those behind n stay zero.
+        grid: tiles of a dense session.
+
+    Returns:
+        uint8 [size, grid, 256], a new array.
+    """
+    # np.zeros takes fresh zero pages, so the padding is never written
+    batch = np.zeros((size * grid, tiles.shape[1]), np.uint8)
+    batch[_spans(np.arange(len(first)) * grid, counts)] = tiles[_spans(first, counts)]
+    return batch.reshape(size, grid, -1)
+
+
+def _spans(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return int64 [sum(counts)]: first[0], first[0] + 1, ..., first[1], ..."""
+    begins = np.cumsum(counts) - counts
+    return np.repeat(first - begins, counts) + np.arange(int(counts.sum()))

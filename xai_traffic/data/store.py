@@ -1,0 +1,310 @@
+"""A dataset on disk: ragged tiles, two tables and a manifest.
+
+tiles.npy         uint8 [T, 256]; the tiles of a session contiguous, in packet order
+sessions.parquet  one row a session, in the order of the captures and of their sessions
+packets.parquet   one row a packet of the tiles, in the same order, written before masking
+manifest.json     how it was made, and an account of every packet that went in
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xai_traffic.capture.masking import MASK_VERSION
+from xai_traffic.capture.records import GRID, TILE
+from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.data.folder import FILES, FORMAT, MANIFEST, PACKETS, SESSIONS, TILES, is_dataset
+from xai_traffic.data.labels import BINARY_CLASSES
+from xai_traffic.data.split import SPLITS
+from xai_traffic.errors import ConfigError, DatasetError
+
+SCHEMA = 1
+"""Raised whenever a file's columns or their meaning change."""
+
+_TIME = pa.timestamp("ns", tz="UTC")
+_METADATA = {"xai_traffic.schema": str(SCHEMA)}
+SESSION_SCHEMA = pa.schema(
+    [
+        ("session", pa.int64()),
+        ("capture", pa.string()),
+        ("protocol", pa.string()),
+        ("source", pa.string()),
+        ("source_port", pa.int32()),
+        ("destination", pa.string()),
+        ("destination_port", pa.int32()),
+        ("first_time", _TIME),
+        ("last_time", _TIME),
+        ("packets", pa.int64()),
+        ("bytes", pa.int64()),
+        ("community_id", pa.string()),
+        ("end", pa.string()),
+        ("first_tile", pa.int64()),
+        ("tiles", pa.int32()),
+        ("packet_rows", pa.int32()),  # rows in packets.parquet; the number of tiles but for ustc28
+        ("label", pa.string()),
+        ("binary_label", pa.string()),
+        ("split", pa.string()),
+        ("content_hash", pa.string()),
+    ],
+    metadata=_METADATA,
+)
+PACKET_SCHEMA = pa.schema(
+    [
+        ("session", pa.int64()),
+        ("packet", pa.int32()),
+        ("frame", pa.int64()),
+        ("time_ns", pa.int64()),
+        ("direction", pa.uint8()),
+        ("captured", pa.uint32()),
+        ("wire", pa.uint32()),
+        ("start", pa.uint16()),
+        ("length", pa.uint16()),
+        ("network", pa.uint16()),
+        ("transport", pa.uint16()),
+        ("payload", pa.uint16()),
+        ("link", pa.uint16()),
+        ("protocol", pa.uint8()),
+    ],
+    metadata=_METADATA,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A dataset that was opened; tiles stay mapped and packets unread until they are asked for.
+
+    Args:
+        path: its folder.
+        manifest: as `manifest.json` has it.
+        table: sessions.parquet, one row a session.
+    """
+
+    path: pathlib.Path
+    manifest: dict
+    table: pa.Table
+
+    def __len__(self) -> int:
+        """Return the number of sessions."""
+        return len(self.table)
+
+    @functools.cached_property
+    def rules(self) -> ReadingRules:
+        """How its captures were read."""
+        return ReadingRules.from_dict(self.manifest["rules"])
+
+    @functools.cached_property
+    def tiles(self) -> np.ndarray:
+        """All tiles, uint8 [T, 256], mapped, read only."""
+        return np.load(self.path / TILES, mmap_mode="r")
+
+    @functools.cached_property
+    def packets(self) -> pa.Table:
+        """packets.parquet, one row a packet; `packet_span` says which rows are a session's."""
+        return pq.read_table(self.path / PACKETS)
+
+    @property
+    def grid(self) -> int:
+        """Most tiles of a session: 64, or 4 under layout ustc28."""
+        return GRID if self.rules.layout == "tiles" else 4
+
+    @functools.cached_property
+    def first_tiles(self) -> np.ndarray:
+        """First tile of each session, int64 [N]."""
+        return self.table["first_tile"].to_numpy()
+
+    @functools.cached_property
+    def tile_counts(self) -> np.ndarray:
+        """Tiles of each session, int32 [N]."""
+        return self.table["tiles"].to_numpy()
+
+    @functools.cached_property
+    def _packet_ends(self) -> np.ndarray:
+        return np.cumsum(self.table["packet_rows"].to_numpy(), dtype=np.int64)
+
+    def packet_span(self, row: int) -> slice:
+        """Return which rows of `packets` belong to the session in a row of `table`."""
+        count = self.table["packet_rows"][int(row)].as_py()
+        end = int(self._packet_ends[row])
+        return slice(end - count, end)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the multiclass labels, sorted: the meaning of `labels`."""
+        return self.manifest["classes"]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Multiclass labels, int32 [N] into `classes`."""
+        return self.task_labels("multiclass")
+
+    def task_classes(self, task: str) -> list[str]:
+        """Return the class names of task `multiclass` or `binary`."""
+        if task not in ("multiclass", "binary"):
+            raise ConfigError(f"task {task!r} is unknown: choose multiclass or binary")
+        return self.classes if task == "multiclass" else list(BINARY_CLASSES)
+
+    def task_labels(self, task: str) -> np.ndarray:
+        """Return int32 [N] into `task_classes(task)`.
+
+        Raises:
+            DatasetError: task binary, and some sessions are neither benign nor malware.
+        """
+        classes = self.task_classes(task)
+        column = self.table["label" if task == "multiclass" else "binary_label"]
+        if column.null_count:
+            without = column.is_null()
+            names = sorted(set(self.table["label"].filter(without).to_pylist()))
+            raise DatasetError(
+                f"{self.path}: {column.null_count} sessions are neither Benign nor Malware "
+                f"({', '.join(names[:5])}{', ...' * (len(names) > 5)}): put their captures below "
+                "folders of these names, or convert with --labels and a binary_label"
+            )
+        names = np.asarray(classes)
+        return np.searchsorted(names, column.to_numpy(zero_copy_only=False)).astype(np.int32)
+
+    def rows(self, split: str) -> np.ndarray:
+        """Return the rows of a split, int64, in the order of the table.
+
+        Raises:
+            ConfigError: there is no split of that name.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"split {split!r} is unknown: choose one of {', '.join(SPLITS)}")
+        return np.flatnonzero(self.table["split"].to_numpy(zero_copy_only=False) == split)
+
+    def images(self, rows: np.ndarray | list[int]) -> np.ndarray:
+        """Return uint8 [n, 128, 128] of some sessions; under layout ustc28 [n, 28, 28]."""
+        from xai_traffic.capture import images
+
+        rows = np.asarray(rows, np.int64)
+        return images.images_of(
+            self.tiles, self.first_tiles[rows], self.tile_counts[rows], self.rules.layout
+        )
+
+
+def open_dataset(path: str | os.PathLike) -> Dataset:
+    """Open a dataset that `xai-traffic convert` made.
+
+    Raises:
+        DatasetError: it is missing, incomplete, or of another version.
+    """
+    path = pathlib.Path(path)
+    if not is_dataset(path):
+        reason = "there is no such folder" if not path.exists() else "it is not a dataset"
+        raise DatasetError(f"{path}: {reason}; make one with `xai-traffic convert ... --out`")
+    manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    again = "convert the captures again"
+    if manifest.get("schema") != SCHEMA:
+        raise DatasetError(
+            f"{path}: made under version {manifest.get('schema')} of the dataset's schema, this "
+            f"is version {SCHEMA}: {again}"
+        )
+    missing = sorted(name for name in FILES if not (path / name).is_file())
+    if missing:
+        raise DatasetError(f"{path}: incomplete, {' and '.join(missing)} missing: {again}")
+    try:
+        dataset = Dataset(path, manifest, pq.read_table(path / SESSIONS))
+        held = {
+            "sessions": len(dataset),
+            "tiles": len(dataset.tiles),
+            "packet_rows": pq.read_metadata(path / PACKETS).num_rows,
+        }
+        rules = dataset.rules
+    except (OSError, ValueError, KeyError, pa.ArrowException, ConfigError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+    lacking = set(SESSION_SCHEMA.names) - set(dataset.table.column_names)
+    if lacking:
+        raise DatasetError(f"{path}: {SESSIONS} lacks {', '.join(sorted(lacking))}: {again}")
+    if dataset.tiles.shape[1:] != (TILE,) or held != manifest.get("holds"):
+        raise DatasetError(f"{path}: its files do not fit its manifest: {again}")
+    if rules.mask != "none" and manifest.get("mask_version") != MASK_VERSION:
+        raise DatasetError(
+            f"{path}: masked by version {manifest.get('mask_version')} of the masks, this is "
+            f"version {MASK_VERSION}: {again}"
+        )
+    return dataset
+
+
+class DatasetWriter:
+    """Write tiles and packet rows session by session; tables and manifest come at the end.
+
+    Use it as a context manager, then call `finish`.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.tiles = self.packet_rows = 0
+
+    def __enter__(self) -> DatasetWriter:
+        self._stream = open(self.folder / TILES, "wb")  # noqa: SIM115
+        self._header = self._write_header()
+        self._packets = pq.ParquetWriter(
+            self.folder / PACKETS, PACKET_SCHEMA, compression="zstd", compression_level=1
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._packets.close()
+        self._stream.close()
+
+    def _write_header(self) -> int:
+        """Write the .npy header for the tiles so far; it has room for any number of them."""
+        self._stream.seek(0)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.tiles, TILE)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+        return self._stream.tell()
+
+    def append(self, tiles: np.ndarray, packets: pa.Table) -> None:
+        """Append tiles uint8 [t, 256] and the packet rows of the same sessions."""
+        self._stream.write(np.ascontiguousarray(tiles))
+        self.tiles += len(tiles)
+        if len(packets):
+            self._packets.write_table(packets.select(PACKET_SCHEMA.names).cast(PACKET_SCHEMA))
+            self.packet_rows += len(packets)
+
+    def finish(self, sessions: pa.Table, manifest: dict) -> dict:
+        """Write sessions.parquet and manifest.json; return the manifest as written.
+
+        Raises:
+            DatasetError: the sessions' tiles are not the tiles that were appended.
+        """
+        if self._write_header() != self._header:
+            raise DatasetError(f"{TILES}: the header outgrew its room")
+        counts = sessions["tiles"].to_numpy().astype(np.int64)
+        first = np.cumsum(counts) - counts
+        rows = int(sessions["packet_rows"].to_numpy().sum())
+        contiguous = np.array_equal(first, sessions["first_tile"].to_numpy())
+        if not contiguous or counts.sum() != self.tiles or rows != self.packet_rows:
+            raise DatasetError(f"{SESSIONS} does not cover the tiles or the packets: not written")
+        pq.write_table(
+            sessions.select(SESSION_SCHEMA.names).cast(SESSION_SCHEMA),
+            self.folder / SESSIONS,
+            compression="zstd",
+        )
+        manifest = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            **manifest,
+            "holds": {
+                "sessions": len(sessions),
+                "tiles": self.tiles,
+                "packet_rows": self.packet_rows,
+            },
+        }
+        text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
+        (self.folder / MANIFEST).write_text(text, "utf-8")
+        return manifest
