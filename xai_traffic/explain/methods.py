@@ -1,0 +1,79 @@
+"""Attribution methods by name, with one signature: what `Run.explain` and the report call."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from xai_traffic.explain.attention import attention_rollout
+from xai_traffic.explain.grad_cam import grad_cam
+from xai_traffic.explain.gradients import gradient, gradient_x_input
+from xai_traffic.explain.integrated_gradients import integrated_gradients, uniform_baselines
+from xai_traffic.explain.model_function import ModelFunction
+
+METHODS = {
+    "integrated_gradients": "Integrated Gradients",
+    "integrated_gradients_seed": "Integrated Gradients, the seed study's variant",
+    "gradient_x_input": "Gradient x input",
+    "gradient": "Gradient",
+    "grad_cam": "Grad-CAM",
+    "attention": "Attention rollout",
+}
+"""Names and titles, those first that tell bytes apart."""
+
+PER_BYTE = ("integrated_gradients", "integrated_gradients_seed", "gradient_x_input", "gradient")
+"""Methods that give every byte a signed value of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribution:
+    """What a method returns.
+
+    Args:
+        attributions: float32 [B, H, W].
+        completeness_error: float32 [B] in logits where the method has one, else None.
+    """
+
+    attributions: jax.Array
+    completeness_error: jax.Array | None = None
+
+
+def attribute(
+    method: str,
+    f: ModelFunction,
+    params,
+    x,
+    target=None,
+    *,
+    extent: tuple[int, int] | None = None,
+    **options,
+) -> Attribution:
+    """Explain the target's logit at x by the method of that name.
+
+    Args:
+        method: one of METHODS.
+        f: `f(params, x, taps=None) -> (logits, activations)`; methods of PER_BYTE ask for logits
+            only.
+        extent: (height, width) of the part of the image that f reads; None for all of it.
+        options: handed to the method.
+
+    Raises:
+        ValueError: the method is unknown or cannot explain f.
+    """
+    if method == "integrated_gradients":
+        return Attribution(*integrated_gradients(f, params, x, target, **options))
+    if method == "integrated_gradients_seed":
+        options = {"steps": 50, "rule": "trapezoid", **options}
+        options.setdefault("baselines", uniform_baselines(np.shape(x)[1:]))
+        return Attribution(*integrated_gradients(f, params, x, target, **options))
+    if method == "gradient_x_input":
+        return Attribution(gradient_x_input(f, params, x, target, **options))
+    if method == "gradient":
+        return Attribution(gradient(f, params, x, target, **options))
+    if method == "grad_cam":
+        return Attribution(grad_cam(f, params, x, target, extent=extent, **options))
+    if method == "attention":
+        return Attribution(attention_rollout(f, params, x, extent=extent, **options))
+    raise ValueError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")

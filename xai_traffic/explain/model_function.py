@@ -1,0 +1,162 @@
+"""What every explainer asks of a model function: logits, targets, compilation, and pieces that fit.
+
+A model function is any JAX function `f(params, x) -> logits` or `-> (logits, activations)` whose
+examples do not influence one another (batch normalisation in inference mode). The compiled parts
+are kept for each f: hand over the same function object again and nothing compiles twice; a lambda
+made anew for each call compiles anew.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ModelFunction = Callable[..., "jax.Array | tuple[jax.Array, dict[str, jax.Array]]"]
+
+CPU_BUDGET = 1 << 30
+"""Bytes that one call may take where the device does not tell how much it has."""
+
+SHARE_OF_DEVICE = 0.4
+"""Part of a device's free memory that one call may take by default."""
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(kernel: Callable, *static) -> Callable:
+    """Bind the leading arguments `static` (hashable) of a pure function and compile the rest."""
+    return jax.jit(functools.partial(kernel, *static))
+
+
+def logits_of(f: ModelFunction, params, x: jax.Array) -> jax.Array:
+    """Return the logits of f as float32 [B, K], whether or not f returns activations too."""
+    result = f(params, x)
+    logits = result[0] if isinstance(result, tuple) else result
+    if logits.ndim != 2:
+        raise ValueError(f"f must return logits [B, K], and returned shape {logits.shape}")
+    return logits.astype(jnp.float32)
+
+
+def target_logits(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:
+    """Return the logit of each example's target: x [B, ...], target int32 [B] -> float32 [B]."""
+    return jnp.take_along_axis(logits_of(f, params, x), target[:, None], axis=1)[:, 0]
+
+
+def input_gradient(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:
+    """Return d(target logit)/dx, in x's shape."""
+    return jax.grad(lambda values: target_logits(f, params, values, target).sum())(x)
+
+
+def as_float(x) -> jax.Array:
+    """Return x [B, ...] as a float32 array on the device."""
+    x = jnp.asarray(x, jnp.float32)
+    if x.ndim < 2:
+        raise ValueError(f"x must have a batch axis and at least one more, and has shape {x.shape}")
+    if not x.shape[0]:
+        raise ValueError("x holds no examples")
+    return x
+
+
+def sum_channels(values: jax.Array) -> jax.Array:
+    """Sum images [B, H, W, C] over their channels to [B, H, W]; leave other shapes alone."""
+    return values.sum(-1) if values.ndim == 4 else values
+
+
+def resolve_target(f: ModelFunction, params, x: jax.Array, target, at_once: int) -> jax.Array:
+    """Return the class to explain for each example, int32 [B].
+
+    Args:
+        target: int, int32 [B], or None for the class with the highest logit.
+        at_once: most examples in one call.
+
+    Raises:
+        ValueError: a target is not a class of f, or f has one logit only and no target is named:
+            its highest logit is always the same one, whatever the verdict.
+    """
+    classes = jax.eval_shape(functools.partial(logits_of, f), params, x[:1]).shape[1]
+    if target is None:
+        if classes < 2:
+            raise ValueError(
+                "f returns one logit, so its highest logit says nothing about the verdict: "
+                "return one logit for each class, or name the target"
+            )
+        logits = map_batches(lambda piece: compiled(logits_of, f)(params, piece), at_once, x)
+        return jnp.argmax(logits, axis=1).astype(jnp.int32)
+    if not isinstance(target, jax.core.Tracer):
+        values = np.asarray(target)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(f"targets must be integers, and are {values.dtype}")
+        if values.shape not in ((), (x.shape[0],)):
+            raise ValueError(f"{x.shape[0]} examples need as many targets, not {values.shape}")
+        if values.size and not (values.min() >= 0 and values.max() < classes):
+            raise ValueError(
+                f"targets must be in 0..{classes - 1}, and reach from {values.min()} to "
+                f"{values.max()}"
+            )
+    return jnp.broadcast_to(jnp.asarray(target, jnp.int32), (x.shape[0],))
+
+
+def bytes_an_example(f: ModelFunction, params, x: jax.Array) -> int:
+    """Estimate the bytes that the gradient of f keeps for each example, without running f.
+
+    They are the residuals of the backward pass: two examples' less one's, so that what does not
+    grow with the batch (the parameters) falls out.
+    """
+
+    def residuals(count: int) -> int:
+        shape = jax.ShapeDtypeStruct((count, *x.shape[1:]), jnp.float32)
+        backward = jax.eval_shape(
+            lambda p, v: jax.vjp(lambda u: logits_of(f, p, u), v)[1], params, shape
+        )
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+
+    return max(residuals(2) - residuals(1), x[0].size * 4, 1)
+
+
+def examples_at_once(
+    f: ModelFunction, params, x: jax.Array, memory_budget: int | None = None
+) -> int:
+    """Return how many examples one gradient call may hold, at least 1.
+
+    Args:
+        memory_budget: bytes; None takes 40 % of an accelerator's free memory, 1 GiB elsewhere.
+    """
+    if memory_budget is None:
+        stats = jax.devices()[0].memory_stats() or {}
+        free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
+        memory_budget = int(free * SHARE_OF_DEVICE) if free > 0 else CPU_BUDGET
+    shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
+    key = (f, x.shape[1:], shapes)
+    if key not in _EXAMPLE_BYTES:
+        if len(_EXAMPLE_BYTES) >= 256:
+            _EXAMPLE_BYTES.clear()
+        _EXAMPLE_BYTES[key] = bytes_an_example(f, params, x)
+    return max(1, min(4096, memory_budget // _EXAMPLE_BYTES[key]))
+
+
+_EXAMPLE_BYTES: dict[tuple, int] = {}
+"""What `bytes_an_example` found: tracing a large model twice takes seconds."""
+
+
+def map_batches(kernel: Callable, at_once: int, *arrays: jax.Array):
+    """Call `kernel` on pieces of at most `at_once` examples and join what it returns.
+
+    A last short piece is filled up with copies of its first example and cut again afterwards, so
+    that one shape is compiled. Batches that fit are handed over whole.
+    """
+    count = arrays[0].shape[0]
+    if count <= at_once:
+        return kernel(*arrays)
+    # Pieces of equal size: 33 examples at 32 a time are two pieces of 17.
+    size = -(-count // -(-count // at_once))
+    pieces = []
+    for start in range(0, count, size):
+        part = [array[start : start + size] for array in arrays]
+        missing = size - part[0].shape[0]
+        if missing:
+            part = [jnp.concatenate([a, jnp.repeat(a[:1], missing, axis=0)]) for a in part]
+        result = kernel(*part)
+        pieces.append(jax.tree.map(lambda a, keep=size - missing: a[:keep], result))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
