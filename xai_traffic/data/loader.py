@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xai_traffic.data.split import philox_key
+from xai_traffic.data.spool import spans_of
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError
 
@@ -81,7 +82,7 @@ class Loader:
         self._grid = dataset.grid
         self._tiles: np.ndarray = dataset.tiles
         if int(self._counts.sum()) * self._tiles.shape[1] <= ram_budget_bytes:
-            self._tiles = self._tiles[_spans(self._first, self._counts)]
+            self._tiles = self._tiles[spans_of(self._first, self._counts)]
             self._first = np.cumsum(self._counts) - self._counts
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         share = batch_size // process_count
@@ -165,11 +166,5 @@ def gather_tiles(
     """
     # np.zeros takes fresh zero pages, so the padding is never written
     batch = np.zeros((size * grid, tiles.shape[1]), np.uint8)
-    batch[_spans(np.arange(len(first)) * grid, counts)] = tiles[_spans(first, counts)]
+    batch[spans_of(np.arange(len(first)) * grid, counts)] = tiles[spans_of(first, counts)]
     return batch.reshape(size, grid, -1)
-
-
-def _spans(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return int64 [sum(counts)]: first[0], first[0] + 1, ..., first[1], ..."""
-    begins = np.cumsum(counts) - counts
-    return np.repeat(first - begins, counts) + np.arange(int(counts.sum()))

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xai_traffic.capture.images import STREAM_TILES, images_of, stream_images
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.capture.rules import ReadingRules
@@ -114,7 +115,7 @@ class Dataset:
     @property
     def grid(self) -> int:
         """Most tiles of a session: 64, or 4 under layout ustc28."""
-        return GRID if self.rules.layout == "tiles" else 4
+        return GRID if self.rules.layout == "tiles" else STREAM_TILES
 
     @functools.cached_property
     def first_tiles(self) -> np.ndarray:
@@ -183,12 +184,10 @@ class Dataset:
 
     def images(self, rows: np.ndarray | list[int]) -> np.ndarray:
         """Return uint8 [n, 128, 128] of some sessions; under layout ustc28 [n, 28, 28]."""
-        from xai_traffic.capture import images
-
         rows = np.asarray(rows, np.int64)
-        return images.images_of(
-            self.tiles, self.first_tiles[rows], self.tile_counts[rows], self.rules.layout
-        )
+        if self.rules.layout == "ustc28":
+            return stream_images(self.tiles, self.first_tiles[rows])
+        return images_of(self.tiles, self.first_tiles[rows], self.tile_counts[rows])
 
 
 def open_dataset(path: str | os.PathLike) -> Dataset:
