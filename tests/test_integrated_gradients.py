@@ -72,11 +72,12 @@ def test_sums_are_the_rise_of_the_logit():
 
 
 def test_several_baselines_are_averaged():
-    baselines = RNG.uniform(0, 255, (3, 6, 4, 2)).astype(np.float32)
+    # As many as examples: they must not be taken for one each.
+    baselines = RNG.uniform(0, 255, (4, 6, 4, 2)).astype(np.float32)
     together, error = explain.integrated_gradients(smooth, PARAMS, IMAGES, 1, baselines=baselines)
     apart = [
         explain.integrated_gradients(smooth, PARAMS, IMAGES, 1, baselines=baselines[k : k + 1])[0]
-        for k in range(3)
+        for k in range(4)
     ]
     np.testing.assert_allclose(together, np.mean(apart, axis=0), atol=1e-5)
     assert float(error.max()) < 1e-4

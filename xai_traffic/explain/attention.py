@@ -78,12 +78,10 @@ def attention_rollout(
     Returns:
         float32 [B, H, W], zero outside the extent; the same for every class.
     """
-    shape = as_float(x).shape[1:3]
-    maps = _mapped(_rolled_out, f, params, x, extent, memory_budget)
-    return lay_over(maps, shape, tuple(extent or shape), resize)
+    return _mapped(_rolled_out, f, params, x, extent, memory_budget, resize)
 
 
-def _mapped(kernel, f, params, x, extent, memory_budget) -> jax.Array:
+def _mapped(kernel, f, params, x, extent, memory_budget, *options) -> jax.Array:
     x = as_float(x)
     if x.ndim != 4:
         raise ValueError(f"attention explains images [B, H, W, C], and x has shape {x.shape}")
@@ -91,7 +89,7 @@ def _mapped(kernel, f, params, x, extent, memory_budget) -> jax.Array:
     if not names:
         raise ValueError(f"f has no activation {PREFIX}00: it is no transformer, or hides it")
     at_once = examples_at_once(f, params, x, memory_budget)
-    call = compiled(kernel, f, names, tuple(extent or x.shape[1:3]))
+    call = compiled(kernel, f, names, tuple(extent or x.shape[1:3]), *options)
     return map_batches(lambda piece: call(params, piece), at_once, x)
 
 
@@ -101,7 +99,7 @@ def _class_rows(f, names, extent, params, x) -> jax.Array:
     return rows.reshape(*rows.shape[:3], *grid_of(rows.shape[-1], extent)).astype(jnp.float32)
 
 
-def _rolled_out(f, names, extent, params, x) -> jax.Array:
+def _rolled_out(f, names, extent, resize, params, x) -> jax.Array:
     activations = f(params, x)[1]
     flow = None
     for name in names:
@@ -110,4 +108,5 @@ def _rolled_out(f, names, extent, params, x) -> jax.Array:
         step = step / step.sum(-1, keepdims=True)
         flow = step if flow is None else step @ flow
     patches = flow[:, 0, 1:]
-    return patches.reshape(patches.shape[0], *grid_of(patches.shape[-1], extent))
+    maps = patches.reshape(patches.shape[0], *grid_of(patches.shape[-1], extent))
+    return lay_over(maps, x.shape[1:3], extent, resize)

@@ -55,16 +55,14 @@ def grad_cam(
     x = as_float(x)
     if x.ndim != 4:
         raise ValueError(f"grad_cam explains images [B, H, W, C], and x has shape {x.shape}")
-    shape = x.shape[1:3]
-    extent = tuple(extent or shape)
+    extent = tuple(extent or x.shape[1:3])
     at_once = examples_at_once(f, params, x, memory_budget)
     target = resolve_target(f, params, x, target, at_once)
     activations = named_activations(f, params, x)
     if layer not in activations:
         raise ValueError(f"f has no activation {layer!r}, only {', '.join(sorted(activations))}")
-    kernel = compiled(_maps, f, layer, extent)
-    maps = map_batches(lambda *piece: kernel(params, *piece), at_once, x, target)
-    return lay_over(maps, shape, extent, resize)
+    kernel = compiled(_maps, f, layer, extent, resize)
+    return map_batches(lambda *piece: kernel(params, *piece), at_once, x, target)
 
 
 def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
@@ -79,8 +77,7 @@ def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
     return result[1]
 
 
-def _maps(f, layer, extent, params, x, target) -> jax.Array:
-    """Return the maps on the activation's own grid, float32 [B, h, w]."""
+def _maps(f, layer, extent, resize, params, x, target) -> jax.Array:
     activation = named_activations(f, params, x)[layer]
 
     def score(tap):
@@ -92,7 +89,8 @@ def _maps(f, layer, extent, params, x, target) -> jax.Array:
     gradients, values = jax.grad(score, has_aux=True)(zeros)
     gradients, values = (_as_grid(a.astype(jnp.float32), extent) for a in (gradients, values))
     weights = gradients.mean((1, 2), keepdims=True)
-    return jax.nn.relu((weights * values).sum(-1))
+    maps = jax.nn.relu((weights * values).sum(-1))
+    return lay_over(maps, x.shape[1:3], extent, resize)
 
 
 def _as_grid(values: jax.Array, extent: tuple[int, int]) -> jax.Array:

@@ -35,7 +35,7 @@ def gradient(
     Raises:
         ValueError: see `resolve_target`.
     """
-    return sum_channels(_gradient(f, params, as_float(x), target, memory_budget))
+    return _mapped(_plain, f, params, x, target, memory_budget)
 
 
 def gradient_x_input(
@@ -46,12 +46,20 @@ def gradient_x_input(
     Source: Shrikumar et al., Not Just a Black Box, 2016. Arguments, result and errors as
     `gradient`.
     """
+    return _mapped(_times_input, f, params, x, target, memory_budget)
+
+
+def _plain(f, params, x, target) -> jax.Array:
+    return sum_channels(input_gradient(f, params, x, target))
+
+
+def _times_input(f, params, x, target) -> jax.Array:
+    return sum_channels(input_gradient(f, params, x, target) * x)
+
+
+def _mapped(kernel, f, params, x, target, memory_budget) -> jax.Array:
     x = as_float(x)
-    return sum_channels(_gradient(f, params, x, target, memory_budget) * x)
-
-
-def _gradient(f, params, x, target, memory_budget) -> jax.Array:
     at_once = examples_at_once(f, params, x, memory_budget)
     target = resolve_target(f, params, x, target, at_once)
-    kernel = compiled(input_gradient, f)
-    return map_batches(lambda *piece: kernel(params, *piece), at_once, x, target)
+    call = compiled(kernel, f)
+    return map_batches(lambda *piece: call(params, *piece), at_once, x, target)

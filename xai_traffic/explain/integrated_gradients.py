@@ -94,25 +94,29 @@ def integrated_gradients(
 
     number = starts.shape[1]
     schedule = _chunks(nodes, weights, number, max(1, at_once // min(at_once, x.shape[0])))
-    kernel = compiled(_part_of_integral, f)
+    kernel = compiled(_add_part, f)
 
-    def integrate(x, target, own_starts=None):
-        place = starts if own_starts is None else own_starts
-        parts = [kernel(params, x, place, *chunk, target) for chunk in schedule]
-        return jnp.sum(jnp.stack(parts), axis=0)
+    def integrate(x, target, *own):
+        attributions = jnp.zeros_like(x)
+        for chunk in schedule:
+            attributions = kernel(params, attributions, x, *(own or (starts,)), *chunk, target)
+        return attributions
 
-    own = [starts] if starts.shape[0] == x.shape[0] and x.shape[0] > 1 else []
+    own = [starts] if starts.shape[0] == x.shape[0] > 1 else []
     attributions = map_batches(integrate, at_once, x, target, *own)
 
-    risen = _rise(f, params, x, starts, target, at_once)
-    reached = attributions.reshape(x.shape[0], -1).sum(-1)
-    return sum_channels(attributions), jnp.abs(reached - risen)
+    logits = compiled(logits_of, f)
+    high, low = (
+        map_batches(lambda piece: logits(params, piece), at_once, values)
+        for values in (x, starts.reshape(-1, *x.shape[1:]))
+    )
+    return compiled(_settle, starts.shape[0])(attributions, high, low, target)
 
 
 def _as_baselines(baselines, x: jax.Array) -> jax.Array:
     """Return baselines as float32 [1, K, ...] or [B, K, ...]."""
     if baselines is None:
-        return jnp.zeros((1, 1, *x.shape[1:]), jnp.float32)
+        return jnp.asarray(np.zeros((1, 1, *x.shape[1:]), np.float32))
     starts = jnp.asarray(baselines, jnp.float32)
     if starts.shape[1:] == x.shape[1:]:
         starts = starts[None]
@@ -124,7 +128,7 @@ def _as_baselines(baselines, x: jax.Array) -> jax.Array:
     return starts
 
 
-def _chunks(nodes, weights, number: int, at_once: int) -> list[tuple[jax.Array, ...]]:
+def _chunks(nodes, weights, number: int, at_once: int) -> list[tuple[np.ndarray, ...]]:
     """Cut all (baseline, node) pairs into chunks of one size; fill the last with weight 0."""
     which = np.repeat(np.arange(number), len(nodes))
     places, factors = np.tile(nodes, number), np.tile(weights, number) / number
@@ -136,14 +140,11 @@ def _chunks(nodes, weights, number: int, at_once: int) -> list[tuple[jax.Array, 
         np.pad(places, (0, missing)).astype(np.float32),
         np.pad(factors, (0, missing)).astype(np.float32),
     )
-    return [
-        tuple(jnp.asarray(part) for part in row)
-        for row in zip(*(column.reshape(count, size) for column in columns), strict=True)
-    ]
+    return list(zip(*(column.reshape(count, size) for column in columns), strict=True))
 
 
-def _part_of_integral(f, params, x, starts, which, places, factors, target) -> jax.Array:
-    """Return this chunk's part of the attributions, in x's shape."""
+def _add_part(f, params, attributions, x, starts, which, places, factors, target) -> jax.Array:
+    """Add this chunk's part of the integral to the attributions, both in x's shape."""
     start = starts[:, which]  # [B or 1, nodes, ...]
     way = x[:, None] - start
     column = (1, -1, *(1,) * (x.ndim - 1))
@@ -151,17 +152,19 @@ def _part_of_integral(f, params, x, starts, which, places, factors, target) -> j
     gradients = input_gradient(
         f, params, points.reshape(-1, *x.shape[1:]), jnp.repeat(target, places.shape[0])
     )
-    return jnp.sum(gradients.reshape(points.shape) * way * factors.reshape(column), axis=1)
+    part = gradients.reshape(points.shape) * way * factors.reshape(column)
+    return attributions + jnp.sum(part, axis=1)
 
 
-def _rise(f, params, x, starts, target, at_once: int) -> jax.Array:
-    """Return the target's logit at x less its mean over the baselines, float32 [B]."""
-    kernel = compiled(logits_of, f)
+def _settle(groups, attributions, high, low, target) -> tuple[jax.Array, jax.Array]:
+    """Sum channels, and hold the attributions against the rise of the target's logit.
 
-    def logits(values):
-        return map_batches(lambda piece: kernel(params, piece), at_once, values)
-
-    low = logits(starts.reshape(-1, *x.shape[1:]))
-    low = low.reshape(*starts.shape[:2], -1).mean(1)
-    rise = logits(x) - low
-    return jnp.take_along_axis(rise, target[:, None], axis=1)[:, 0]
+    Args:
+        high: logits at x, float32 [B, K].
+        low: logits at the baselines, float32 [groups * baselines, K].
+        groups: B where each example has baselines of its own, 1 where they are common.
+    """
+    low = low.reshape(groups, -1, low.shape[-1]).mean(1)
+    rise = jnp.take_along_axis(high - low, target[:, None], axis=1)[:, 0]
+    reached = attributions.reshape(attributions.shape[0], -1).sum(-1)
+    return sum_channels(attributions), jnp.abs(reached - rise)
