@@ -1,0 +1,302 @@
+"""Names for the bytes of DNS messages, TLS records and HTTP heads.
+
+A tile is the first bytes of a packet, so everything here reads messages that may be cut anywhere,
+and believes no length: the cursor's end does. What is not recognised stays unnamed, for the caller
+to call payload.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+
+from xai_traffic.capture.field_spans import Spans
+
+DNS_PORTS = frozenset((53, 5353, 5355))
+DNS_TYPES = {
+    1: "A",
+    2: "NS",
+    5: "CNAME",
+    6: "SOA",
+    10: "NULL",
+    12: "PTR",
+    15: "MX",
+    16: "TXT",
+    28: "AAAA",
+    33: "SRV",
+    35: "NAPTR",
+    41: "OPT",
+    43: "DS",
+    46: "RRSIG",
+    47: "NSEC",
+    48: "DNSKEY",
+    64: "SVCB",
+    65: "HTTPS",
+    255: "ANY",
+}
+_DNS_DATA = {
+    1: "dns.a",
+    2: "dns.ns",
+    5: "dns.cname",
+    6: "dns.soa.mname",
+    12: "dns.ptr.domain_name",
+    28: "dns.aaaa",
+}
+_PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\v\f")
+
+METHODS = (
+    b"GET|POST|HEAD|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|"
+    b"LOCK|UNLOCK|REPORT|NOTIFY|SUBSCRIBE|UNSUBSCRIBE|M-SEARCH"
+)
+_REQUEST = re.compile(rb"(" + METHODS + rb") +([^\r\n ]+)(?: (HTTP/\d\.\d)?)?")
+_RESPONSE = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
+_HEADERS = re.compile(
+    r"accept|accept_encoding|accept_language|authorization|cache_control|connection|"
+    r"content_encoding|content_type|cookie|date|host|last_modified|location|"
+    r"proxy_authenticate|proxy_authorization|referer|sec_websocket_accept|"
+    r"sec_websocket_extensions|sec_websocket_key|sec_websocket_protocol|"
+    r"sec_websocket_version|server|set_cookie|transfer_encoding|upgrade|user_agent|"
+    r"www_authenticate|x_forwarded_for"
+)
+
+TLS_RECORDS = frozenset((20, 21, 22, 23, 24))
+TLS_MESSAGES = {
+    0: "HelloRequest",
+    1: "ClientHello",
+    2: "ServerHello",
+    4: "NewSessionTicket",
+    8: "EncryptedExtensions",
+    11: "Certificate",
+    12: "ServerKeyExchange",
+    13: "CertificateRequest",
+    14: "ServerHelloDone",
+    15: "CertificateVerify",
+    16: "ClientKeyExchange",
+    20: "Finished",
+    22: "CertificateStatus",
+}
+_TLS_LISTS = {
+    10: ("supported_groups", "supported_groups_length"),
+    11: ("ec_point_formats", "ec_point_formats_length"),
+}
+
+
+def looks_like_dns(data: bytes) -> bool:
+    """Tell whether bytes begin with a DNS header and the first name and type that it promises."""
+    if len(data) < 17:
+        return False
+    opcode, reserved = data[2] >> 3 & 15, data[3] & 0x40
+    counts = [int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10)]
+    if opcode not in (0, 4, 5) or reserved or counts[0] != 1 or max(counts[1:]) > 99:
+        return False
+    at = 12
+    while at < len(data) and 0 < data[at] < 64:
+        if not _PRINTABLE.issuperset(data[at + 1 : at + 1 + data[at]]):
+            return False
+        at += 1 + data[at]
+    if at >= len(data):
+        return at > 13  # the name is cut, and was printable so far
+    kind = int.from_bytes(data[at + 1 : at + 3], "big")
+    space = int.from_bytes(data[at + 3 : at + 5], "big") & 0x7FFF
+    return data[at] == 0 and kind in DNS_TYPES and space in (1, 3, 4, 255)
+
+
+def name_dns(spans: Spans) -> None:
+    """Name a DNS message (RFC 1035, EDNS(0) of RFC 6891)."""
+    spans.take("dns.id", 2)
+    spans.take("dns.flags", 2)
+    questions = spans.take_number("dns.count.queries", 2)
+    records = spans.take_number("dns.count.answers", 2)
+    records += spans.take_number("dns.count.auth_rr", 2)
+    records += spans.take_number("dns.count.add_rr", 2)
+    while questions and spans.left:
+        spans.take("dns.qry.name", _name_size(spans))
+        spans.take("dns.qry.type", 2)
+        spans.take("dns.qry.class", 2)
+        questions -= 1
+    while records and spans.left:
+        spans.take("dns.resp.name", _name_size(spans))
+        kind = spans.take_number("dns.resp.type", 2)
+        if kind == 41:
+            spans.take("dns.rr.udp_payload_size", 2)
+            spans.take("dns.resp.ext_rcode", 1)
+            spans.take("dns.resp.edns0_version", 1)
+            spans.take("dns.resp.z", 2)
+        else:
+            spans.take("dns.resp.class", 2)
+            spans.take("dns.resp.ttl", 4)
+        data = spans.part(spans.take_number("dns.resp.len", 2))
+        if kind == 16:
+            while data.left:
+                data.take("dns.txt", data.take_number("dns.txt.length", 1))
+        elif kind == 15:
+            data.take("dns.mx.preference", 2)
+            data.rest("dns.mx.mail_exchange")
+        else:
+            data.rest("dns.opt" if kind == 41 else _DNS_DATA.get(kind, "dns.data"))
+        records -= 1
+
+
+def _name_size(spans: Spans) -> int:
+    """Return the bytes that an encoded domain name takes at the cursor, a pointer included."""
+    size = 0
+    while size < spans.left:
+        label = spans.number(1, size)
+        if label >= 192:
+            return size + 2
+        size += 1 + label
+        if label == 0:
+            break
+    return size
+
+
+def looks_like_tls(data: bytes) -> bool:
+    """Tell whether bytes begin with a TLS (or SSL 3.0) record header."""
+    if len(data) < 5:
+        return False
+    size = int.from_bytes(data[3:5], "big")
+    return data[0] in TLS_RECORDS and data[1] == 3 and data[2] <= 4 and 0 < size <= 18432
+
+
+def name_tls(spans: Spans) -> None:
+    """Name TLS records (RFC 8446, RFC 5246) as long as record headers follow each other."""
+    encrypted = False
+    while looks_like_tls(spans.peek(5)) or 0 < spans.left < 5 and spans.number(1) in TLS_RECORDS:
+        kind = spans.take_number("tls.record.content_type", 1)
+        spans.take("tls.record.version", 2)
+        record = spans.part(spans.take_number("tls.record.length", 2))
+        if kind == 20:
+            record.rest("tls.change_cipher_spec")
+            encrypted = True
+        elif kind == 21:
+            if record.left == 2:
+                record.take("tls.alert_message.level", 1)
+                record.take("tls.alert_message.desc", 1)
+            record.rest("tls.alert_message")
+        elif kind == 22:
+            if not encrypted:
+                _name_handshakes(record)
+            record.rest("tls.handshake")
+        elif kind == 24:
+            record.rest("tls.heartbeat_message")
+        record.rest("tls.app_data")
+
+
+def plain_handshake(kind: int, size: int) -> bool:
+    """Tell whether a handshake header is credible, or ciphertext that only looks like one."""
+    return kind in TLS_MESSAGES and size < (1 << 16 if kind in (1, 2, 11, 12, 13) else 1 << 14)
+
+
+def _name_handshakes(record: Spans) -> None:
+    while record.left and plain_handshake(record.number(1), record.number(3, 1)):
+        kind = record.take_number("tls.handshake.type", 1)
+        message = record.part(record.take_number("tls.handshake.length", 3))
+        if kind in (1, 2):
+            _name_hello(message, client=kind == 1)
+        elif kind == 11:
+            message.take("tls.handshake.certificates_length", 3)
+            while message.left:
+                size = message.take_number("tls.handshake.certificate_length", 3)
+                message.take("tls.handshake.certificate", size)
+        message.rest("tls.handshake")
+
+
+def _name_hello(message: Spans, client: bool) -> None:
+    message.take("tls.handshake.version", 2)
+    message.take("tls.handshake.random", 32)
+    size = message.take_number("tls.handshake.session_id_length", 1)
+    message.take("tls.handshake.session_id", size)
+    if client:
+        size = message.take_number("tls.handshake.cipher_suites_length", 2)
+        message.take("tls.handshake.ciphersuites", size)
+        size = message.take_number("tls.handshake.comp_methods_length", 1)
+        message.take("tls.handshake.comp_methods", size)
+    else:
+        message.take("tls.handshake.ciphersuite", 2)
+        message.take("tls.handshake.comp_method", 1)
+    message.take("tls.handshake.extensions_length", 2)
+    while message.left:
+        kind = message.take_number("tls.handshake.extension.type", 2)
+        extension = message.part(message.take_number("tls.handshake.extension.len", 2))
+        prefix = "tls.handshake.extensions_"
+        if kind == 0:
+            extension.take(f"{prefix}server_name_list_len", 2)
+            extension.take(f"{prefix}server_name_type", 1)
+            size = extension.take_number(f"{prefix}server_name_len", 2)
+            extension.take(f"{prefix}server_name", size)
+        elif kind == 16:
+            extension.take(f"{prefix}alpn_len", 2)
+            while extension.left:
+                size = extension.take_number(f"{prefix}alpn_str_len", 1)
+                extension.take(f"{prefix}alpn_str", size)
+        elif kind in _TLS_LISTS:
+            name, length_name = _TLS_LISTS[kind]
+            extension.take(prefix + length_name, 1 if kind == 11 else 2)
+            extension.rest(prefix + name)
+        elif kind == 13:
+            extension.take("tls.handshake.sig_hash_alg_len", 2)
+            extension.rest("tls.handshake.sig_hash_algs")
+        elif kind == 43:
+            if client:
+                extension.take("tls.handshake.extensions.supported_versions_len", 1)
+            extension.rest("tls.handshake.extensions.supported_version")
+        elif kind == 51:
+            if client:
+                extension.take(f"{prefix}key_share_client_length", 2)
+            while extension.left:
+                extension.take(f"{prefix}key_share_group", 2)
+                size = extension.take_number(f"{prefix}key_share_key_exchange_length", 2)
+                extension.take(f"{prefix}key_share_key_exchange", size)
+        extension.rest("tls.handshake.extension.data")
+
+
+def http_line(data: bytes) -> re.Match[bytes] | None:
+    """Return the match of an HTTP request or status line at the start of the bytes."""
+    line = _REQUEST.match(data)
+    if line and not line[3] and line.end() < len(data):  # "GET key" of some other protocol
+        return None
+    return line or _RESPONSE.match(data)
+
+
+def name_http(spans: Spans) -> None:
+    """Name an HTTP/1 head (RFC 9112) and the start of the body behind it.
+
+    A header's field is its whole line, as in Wireshark, which knows the common ones by name and
+    calls the others `http.request.line` and `http.response.line`. Blanks and line ends of the first line,
+    and the empty line, which have no name there, are `http`.
+    """
+    line = http_line(spans.peek(spans.left))
+    if line is None:
+        return
+    base = spans.position
+    names = (
+        ("http.response.version", "http.response.code", "http.response.phrase")
+        if line.re is _RESPONSE
+        else ("http.request.method", "http.request.uri", "http.request.version")
+    )
+    for group, name in enumerate(names, 1):
+        start, end = line.span(group)
+        if end > start:
+            spans.take("http", base + start - spans.position)
+            spans.take(name, end - start)
+    spans.take("http", _line_size(spans))
+    while spans.left:
+        size = _line_size(spans)
+        raw = spans.peek(size)
+        if not raw.strip(b"\r\n"):
+            spans.take("http", size)
+            spans.rest("http.file_data")
+            break
+        spans.take(_header_name(raw, "response" if line.re is _RESPONSE else "request"), size)
+
+
+def _line_size(spans: Spans) -> int:
+    found = spans.peek(spans.left).find(b"\n")
+    return spans.left if found < 0 else found + 1
+
+
+def _header_name(line: bytes, side: str) -> str:
+    key = line.split(b":", 1)[0].strip().lower().replace(b"-", b"_").decode("latin-1")
+    if key == "content_length":
+        return "http.content_length_header"
+    return f"http.{key}" if _HEADERS.fullmatch(key) else f"http.{side}.line"
