@@ -1,0 +1,30 @@
+"""VGG-19: plain 3 x 3 convolutions over the packet grid, and two wide dense layers.
+
+Words: binary|multiclass, a mask (`none`, `header`, `addresses+ports`, ...), seed|best, and a size:
+cpu (two cores), full (the study's), demo, debug.
+"""
+
+import ml_collections
+
+from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug
+
+SIZES = {"cpu": "cpu", "full": "seed", "demo": "cpu", "debug": "debug"}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+    words = read_words(arg, SIZES, size="cpu")
+    config = base(words)
+    config.model.name = "vgg19"
+    config.model.variant = SIZES[words.size]
+    if words.recipe == "seed":
+        config.model.channels = 3
+    else:
+        config.batch_size = 64
+        config.epochs = 15
+        config.optimizer.ema = 0.99
+    if words.size == "demo":
+        config.batch_size = 32
+        config.epochs = 6
+    if words.size == "debug":
+        shrink_to_debug(config)
+    return locked(config)

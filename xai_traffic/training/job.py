@@ -1,0 +1,274 @@
+"""Everything a training needs, made from its config and checked before anything compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from xai_traffic.capture.masking import parse_mask
+from xai_traffic.data.loader import Loader
+from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.models import Model
+from xai_traffic.parallel.mesh import check_batch, make_mesh
+from xai_traffic.parallel.sharding import put_state, replicated
+from xai_traffic.terminal import log
+from xai_traffic.training.checkpoint import Checkpoints
+from xai_traffic.training.config import flatten
+from xai_traffic.training.losses import balanced_weights
+from xai_traffic.training.optim import Schedule, make_optimizer, make_schedule
+from xai_traffic.training.result import write_json
+from xai_traffic.training.run import CONFIG, READING, build_model, load_run, read_config
+from xai_traffic.training.state import TrainState, make_state
+from xai_traffic.training.steps import compile_steps
+
+MAY_DIFFER = ("log.", "mesh.", "checkpoint.", "compilation_cache")
+"""Fields that may change when a run goes on: they change no parameter's bits on one device kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What `train` works with.
+
+    Args:
+        dataset: of the training.
+        classes: names of the K classes.
+        model: not yet initialised.
+        mesh: of devices.
+        schedule: learning rate by step.
+        loader: of the training split.
+        validation: loader of the validation split.
+        validation_rows: the dataset's rows in it, int64.
+        train_step, eval_step: see `steps.compile_steps`.
+        like: shapes and dtypes of the state.
+        start: makes the state before the first step, on the mesh.
+    """
+
+    dataset: Dataset
+    classes: list[str]
+    model: Model
+    mesh: Mesh
+    schedule: Schedule
+    loader: Loader
+    validation: Loader
+    validation_rows: np.ndarray
+    train_step: Callable
+    eval_step: Callable
+    like: TrainState
+    start: Callable[[], TrainState]
+
+    def restore(self, checkpoints: Checkpoints) -> tuple[TrainState, dict[str, Any] | None]:
+        """Return the newest checkpoint's state and position, or the start and None."""
+        if checkpoints.latest is None:
+            return self.start(), None
+        return checkpoints.restore(checkpoints.latest, self.like, replicated(self.mesh))
+
+
+def prepare(config: ml_collections.ConfigDict) -> Job:
+    """Open the dataset, build the model, and compile nothing yet.
+
+    Raises:
+        ConfigError: the config does not fit the dataset or the devices.
+        DatasetError: the dataset cannot be read.
+    """
+    dataset = open_dataset(config.data.path)
+    check_dataset(config, dataset)
+    classes, labels = dataset.task_classes(config.task), dataset.task_labels(config.task)
+    mesh = make_mesh(config.mesh.data)
+    check_batch(config.batch_size, mesh)
+    rows = {
+        split: _limited(dataset.rows(split), config.data.limit, config.seed)
+        for split in ("train", "validation")
+    }
+    loaders = {
+        split: Loader(
+            dataset,
+            rows[split],
+            config.batch_size,
+            config.seed,
+            shuffle=split == "train",
+            drop_last=split == "train",
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            labels=labels,
+        )
+        for split in rows
+    }
+    model = build_model(config, len(classes))
+    schedule = make_schedule(config.optimizer, config.epochs, len(loaders["train"]))
+    optimizer = make_optimizer(config.optimizer, schedule)
+    weights = np.ones(len(classes), np.float32)
+    if config.data.class_weights == "balanced":
+        weights = balanced_weights(labels[rows["train"]], len(classes))
+    train_step, eval_step = compile_steps(model, optimizer, weights, config, mesh)
+
+    def make(variables: dict[str, Any]) -> TrainState:
+        return make_state(variables, optimizer, average=bool(config.optimizer.ema))
+
+    like = jax.eval_shape(lambda: make(model.init(jax.random.key(config.seed))))
+
+    def start() -> TrainState:
+        if config.init_from:
+            variables = parameters_of(config.init_from, like.variables)
+        else:
+            variables = model.init(jax.random.key(config.seed))
+        return put_state(jax.device_get(make(variables)), mesh)
+
+    return Job(
+        dataset=dataset,
+        classes=classes,
+        model=model,
+        mesh=mesh,
+        schedule=schedule,
+        loader=loaders["train"],
+        validation=loaders["validation"],
+        validation_rows=rows["validation"],
+        train_step=train_step,
+        eval_step=eval_step,
+        like=like,
+        start=start,
+    )
+
+
+def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
+    """Refuse a dataset that was read otherwise than the config says.
+
+    Raises:
+        ConfigError: the message names the key and the remedy.
+    """
+    rules, wanted = dataset.rules, config.data.mask
+    if rules.layout != "tiles":
+        raise ConfigError(
+            f"data.path {dataset.path} has layout {rules.layout!r}, and models read 'tiles': "
+            "convert the captures with --layout tiles"
+        )
+    if wanted is not None and parse_mask(wanted) != parse_mask(rules.mask):
+        raise ConfigError(
+            f"data.mask is {wanted!r} and the dataset {dataset.path} was made with mask "
+            f"{rules.mask!r}: derive one with `xai-traffic convert {dataset.path} --mask {wanted} "
+            "--out ...`, or leave the mask out of --config"
+        )
+    for split in ("train", "validation"):
+        if not len(dataset.rows(split)):
+            raise ConfigError(
+                f"data.path {dataset.path} has no {split} sessions: convert with another --split"
+            )
+    train = len(_limited(dataset.rows("train"), config.data.limit, config.seed))
+    if train < config.batch_size:
+        raise ConfigError(
+            f"batch_size is {config.batch_size} and there are {train} training sessions: set "
+            f"--config.batch_size={1 << (train.bit_length() - 1)} or less"
+        )
+
+
+def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) -> None:
+    """Make the run's folder, or refuse one that holds something else.
+
+    Raises:
+        RunError: the folder is no run, or a run with another config or dataset.
+    """
+    reading = {
+        "rules": job.dataset.rules.to_dict(),
+        "classes": job.classes,
+        "task": config.task,
+        "dataset": {
+            "path": str(job.dataset.path.absolute()),
+            "manifest_sha256": _manifest_sha256(job.dataset),
+        },
+    }
+    check_same(config, workdir)
+    if (workdir / READING).exists():
+        stands = json.loads((workdir / READING).read_text("utf-8"))
+        compared = {key: value for key, value in reading.items() if key != "dataset"}
+        same = stands["dataset"]["manifest_sha256"] == reading["dataset"]["manifest_sha256"]
+        if not same or any(stands[key] != value for key, value in compared.items()):
+            raise RunError(
+                f"{workdir} was trained on another dataset than {job.dataset.path} is now: choose "
+                "another --workdir"
+            )
+    if jax.process_count() > 1:  # nobody may write before everybody has looked
+        multihost_utils.sync_global_devices("claim")
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / READING, reading)
+        write_json(workdir / CONFIG, config.to_dict())
+
+
+def check_same(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuse a folder that holds a run with another config, or something that is no run.
+
+    Raises:
+        RunError: the message lists the fields that differ.
+    """
+    if not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir())):
+        return
+    if not (workdir / CONFIG).is_file():
+        raise RunError(f"--workdir {workdir} exists and is no run: choose another one")
+    stands, wanted = dict(flatten(read_config(workdir))), dict(flatten(config))
+    differ = [
+        f"{key} is {stands.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in sorted(stands.keys() | wanted.keys())
+        if stands.get(key) != wanted.get(key) and not key.startswith(MAY_DIFFER)
+    ]
+    if differ:
+        raise RunError(
+            f"--workdir {workdir} holds a run with another config ({'; '.join(differ)}): choose "
+            "another --workdir, or the same config to go on with it"
+        )
+
+
+def parameters_of(path: str, like: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of another run for a new one to start from.
+
+    Args:
+        path: the other run's folder.
+        like: shapes of the new model's variables.
+
+    Raises:
+        RunError: the other run cannot be loaded.
+        ConfigError: its parameters do not fit; the message names them.
+    """
+    run = load_run(path)
+    ours, theirs = (
+        {
+            jax.tree_util.keystr(place, simple=True, separator="/"): tuple(leaf.shape)
+            for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (like, run.variables)
+    )
+    differ = [
+        f"{name} {theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differ:
+        shown = "; ".join(differ[:6]) + ("; ..." if len(differ) > 6 else "")
+        raise ConfigError(
+            f"init_from {path} does not fit in {len(differ)} parameters ({shown}): use its "
+            f"model.name, variant and options, and a dataset with as many classes "
+            f"(it has {len(run.classes)})"
+        )
+    log.info("parameters start from %s, step %d", path, run.step)
+    return run.variables
+
+
+def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    if not limit or len(rows) <= limit:
+        return rows
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    return np.sort(generator.choice(rows, limit, replace=False))
+
+
+def _manifest_sha256(dataset: Dataset) -> str:
+    text = json.dumps(dataset.manifest, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()

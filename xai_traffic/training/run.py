@@ -1,0 +1,231 @@
+"""A trained run, ready to use: its model, its parameters, and the way it reads captures."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.capture.sessions import Sessions, read_capture_by
+from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.explain import METHODS, attribute
+from xai_traffic.models import Model, build
+from xai_traffic.training.checkpoint import Checkpoints
+from xai_traffic.training.state import count_parameters
+
+BATCH = 64
+"""Images judged at once; a last short batch is filled up, so that one shape is compiled."""
+
+CONFIG, READING, RESULT, CHECKPOINTS = "config.json", "reading.json", "result.json", "checkpoints"
+"""What a run's folder holds, beside metrics.csv and events."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run that was loaded; see `load_run`.
+
+    Args:
+        path: its folder.
+        config: of its training, locked.
+        task: binary or multiclass.
+        rules: how its dataset's captures were read; it reads others the same way.
+        classes: names of its K classes, in the order of the logits.
+        dataset: what `reading.json` tells of the dataset: path, and SHA-256 of its manifest.
+        model: the network.
+        variables: its parameters and batch statistics, float32.
+        step: training step they are of.
+    """
+
+    path: pathlib.Path
+    config: ml_collections.ConfigDict
+    task: str
+    rules: ReadingRules
+    classes: list[str]
+    dataset: dict[str, Any]
+    model: Model
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+    step: int
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained parameters."""
+        return count_parameters(self.variables)
+
+    @functools.cached_property
+    def _judge(self):
+        return jax.jit(lambda variables, images: self.model.apply(variables, images)[0])
+
+    def read(self, path: str | os.PathLike) -> Sessions:
+        """Read a capture by the run's own rules.
+
+        Raises:
+            CaptureError: it cannot be read.
+        """
+        return read_capture_by(path, self.rules)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Judge images uint8 or float [N, 128, 128] or [N, 128, 128, 1]; float32 [N, K]."""
+        images = _with_channel(images)
+        size = min(BATCH, max(8, 1 << (len(images) - 1).bit_length())) if len(images) else BATCH
+        parts = [np.zeros((0, len(self.classes)), np.float32)]
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            filled = np.zeros((size, *part.shape[1:]), part.dtype)
+            filled[: len(part)] = part
+            parts.append(np.asarray(self._judge(self.variables, filled))[: len(part)])
+        return np.concatenate(parts)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the classes, float32 [N, K]; images as `logits` takes."""
+        return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
+
+    def explain(
+        self,
+        images: np.ndarray,
+        method: str = "integrated_gradients",
+        target: int | np.ndarray | None = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """Say what each image's logit rests on, on the very input that the model was trained on.
+
+        Args:
+            images: as `logits` takes.
+            method: one of `xai_traffic.explain.METHODS`.
+            target: class to explain, int or int32 [N]; None explains the verdict.
+            **options: handed to the method.
+
+        Returns:
+            float32 [N, 128, 128].
+
+        Raises:
+            RunError: the method is unknown, or cannot explain this model.
+        """
+        if method not in METHODS:
+            raise RunError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+        images = _with_channel(images)
+        if not len(images):
+            return np.zeros(images.shape[:3], np.float32)
+        if target is None:
+            target = np.argmax(self.logits(images), axis=-1).astype(np.int32)
+        try:
+            found = attribute(
+                method,
+                self.model.apply,
+                self.variables,
+                jnp.asarray(images, jnp.float32),
+                target,
+                extent=self.model.extent,
+                **options,
+            )
+        except ValueError as error:
+            raise RunError(f"{method} cannot explain {self.model.name}: {error}") from error
+        return np.asarray(found.attributions, np.float32)
+
+
+def load_run(path: str | os.PathLike) -> Run:
+    """Load the best checkpoint of a run, finished or not.
+
+    Raises:
+        RunError: the folder is no run, or has no checkpoint yet.
+    """
+    path = pathlib.Path(path)
+    config = read_config(path)
+    reading = read_reading(path)
+    model = build_model(config, len(reading["classes"]))
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    folder = path / CHECKPOINTS
+    if not folder.is_dir():
+        raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        if checkpoints.latest is None:
+            raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
+        # Before the first validation nothing is best, and the newest is what there is.
+        best = checkpoints.position(checkpoints.latest)["stopping"]["best_step"]
+        step = best if best in checkpoints.steps else checkpoints.latest
+        variables = checkpoints.restore_variables(
+            step,
+            like,
+            SingleDeviceSharding(jax.local_devices()[0]),
+            average=bool(config.optimizer.ema),
+        )
+    return Run(
+        path=path,
+        config=config,
+        task=reading["task"],
+        rules=_rules(path, reading),
+        classes=list(reading["classes"]),
+        dataset=reading["dataset"],
+        model=model,
+        variables=variables,
+        step=step,
+    )
+
+
+def build_model(config: ml_collections.ConfigDict, classes: int) -> Model:
+    """Build the model that a config describes, in the compute dtype of the device at hand."""
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return build(
+        config.model.name,
+        classes,
+        variant=config.model.variant,
+        channels=config.model.channels,
+        dtype=dtype,
+        **config.model.options.to_dict(),
+    )
+
+
+def read_config(path: pathlib.Path) -> ml_collections.ConfigDict:
+    """Return the config of a run's folder.
+
+    Raises:
+        RunError: the folder is no run.
+    """
+    return ml_collections.ConfigDict(_read(path, CONFIG)).lock()
+
+
+def read_reading(path: pathlib.Path) -> dict[str, Any]:
+    """Return what `reading.json` of a run's folder holds: rules, classes, task, dataset.
+
+    Raises:
+        RunError: the folder is no run.
+    """
+    return _read(path, READING)
+
+
+def _read(path: pathlib.Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((path / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is no run: it has no {name}. Make one with `xai-traffic train`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / name} cannot be read: {error}") from error
+
+
+def _rules(path: pathlib.Path, reading: dict[str, Any]) -> ReadingRules:
+    try:
+        return ReadingRules.from_dict(reading["rules"])
+    except ConfigError as error:
+        raise RunError(f"{path}: {error}, and train again") from error
+
+
+def _with_channel(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[1:] != (128, 128, 1):
+        raise RunError(f"images must be [N, 128, 128], and are {list(images.shape)}")
+    return images

@@ -1,0 +1,140 @@
+"""The two steps that run on devices: pure functions, and the one place that compiles them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from xai_traffic.models import Model
+from xai_traffic.ops.tiles import images_from_tiles
+from xai_traffic.parallel.sharding import replicated, split
+from xai_traffic.training.augment import augment, mixup
+from xai_traffic.training.losses import cross_entropy, one_hot, smooth, weighted_mean
+from xai_traffic.training.metrics import add_batch
+from xai_traffic.training.optim import move_average
+from xai_traffic.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    class_weights: np.ndarray,
+    config: ml_collections.ConfigDict,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Do one step of training on a whole batch.
+
+    Args:
+        state: before the step.
+        batch: tiles uint8 [B, 64, 256], labels int32 [B], weights float32 [B].
+        class_weights: float32 [K], times the loss of a session by its class.
+        config: of the training; seed, augment, loss and optimizer.ema are read.
+
+    Returns:
+        the state after it, and float32 scalars: loss, accuracy, gradient_norm.
+    """
+    rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    augment_rng, mixup_rng, dropout_rng = jax.random.split(rng, 3)
+    images = images_from_tiles(augment(augment_rng, batch["tiles"], config.augment))
+    targets = one_hot(batch["labels"], model.num_classes)
+    if config.augment.mixup:
+        images, targets = mixup(mixup_rng, images, targets, config.augment.mixup)
+    weights = batch["weights"] * (targets @ class_weights)
+    targets = smooth(targets, config.loss.label_smoothing)
+
+    def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        variables = {**state.variables, "params": params}
+        logits, _, statistics = model.apply_train(variables, images, dropout_rng)
+        return weighted_mean(cross_entropy(logits, targets), weights), (logits, statistics)
+
+    params = state.variables["params"]
+    (loss, (logits, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+    params = optax.apply_updates(params, updates)
+    average = state.average
+    if average:
+        average = move_average(average, params, config.optimizer.ema, state.step)
+    after = TrainState(
+        step=state.step + 1,
+        variables={"params": params, **({"batch_stats": statistics} if statistics else {})},
+        average=average,
+        optimizer=optimizer_state,
+    )
+    hits = jnp.argmax(logits, axis=-1) == batch["labels"]
+    return after, {
+        "loss": loss,
+        "accuracy": jnp.mean(hits.astype(jnp.float32)),
+        "gradient_norm": norm_of(gradients),
+    }
+
+
+def norm_of(tree: Any) -> jax.Array:
+    """Return the Euclidean norm over all arrays of a tree, float32 []."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def eval_step(
+    variables: dict[str, Any], sums: dict[str, jax.Array], batch: Batch, *, model: Model
+) -> dict[str, jax.Array]:
+    """Add a batch to the sums of `metrics.empty_sums`, judged without augmentation.
+
+    Args:
+        variables: of the model.
+        batch: as for `train_step`; rows of weight 0 do not count.
+    """
+    logits, _ = model.apply(variables, images_from_tiles(batch["tiles"]))
+    losses = cross_entropy(logits, one_hot(batch["labels"], model.num_classes))
+    return add_batch(sums, logits, losses, batch["labels"], batch["weights"])
+
+
+def compile_steps(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    class_weights: np.ndarray,
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
+) -> tuple[Callable, Callable]:
+    """Return `train_step(state, batch)` and `eval_step(variables, sums, batch)`, jitted.
+
+    State is whole on every device of the mesh and given up to the step; batches are split. The
+    means over a batch (loss, batch statistics) are over all of it, whatever the devices.
+    """
+    whole, parts = replicated(mesh), split(mesh)
+    options = None
+    if config.deterministic and jax.default_backend() == "gpu":
+        options = {"xla_gpu_deterministic_ops": True}
+    train = functools.partial(
+        train_step,
+        model=model,
+        optimizer=optimizer,
+        class_weights=class_weights,
+        config=ml_collections.FrozenConfigDict(config),
+    )
+    return (
+        jax.jit(
+            train,
+            in_shardings=(whole, parts),
+            out_shardings=(whole, whole),
+            donate_argnums=0,
+            compiler_options=options,
+        ),
+        jax.jit(
+            functools.partial(eval_step, model=model),
+            in_shardings=(whole, whole, parts),
+            out_shardings=whole,
+            donate_argnums=1,
+            compiler_options=options,
+        ),
+    )

@@ -1,0 +1,109 @@
+"""The numbers of the steps, looked at one step late so that the device never waits for them."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from xai_traffic.data.store import Dataset
+from xai_traffic.errors import RunError
+from xai_traffic.terminal import printable
+
+SHOWN = 5
+"""Sessions named in the message; the file names all."""
+
+
+class StepWatch:
+    """Collect what steps return, and stop a run whose numbers are no longer finite.
+
+    Args:
+        dataset: whose sessions a batch's rows name.
+        run: the run's folder.
+    """
+
+    def __init__(self, dataset: Dataset, run: pathlib.Path):
+        self._dataset, self._run = dataset, run
+        self._pending: tuple[int, dict[str, Any], np.ndarray] | None = None
+        self._sums: dict[str, float] = {}
+        self._steps = self._sessions = 0
+        self._since: float | None = None
+        self.good_checkpoint: int | None = None
+
+    def add(self, step: int, metrics: dict[str, Any], rows: np.ndarray, sessions: int) -> None:
+        """Take over the numbers of a step, and look at those of the step before.
+
+        Args:
+            step: steps done with this one.
+            metrics: scalars on the device.
+            rows: the dataset's rows of this process' share of the batch.
+            sessions: sessions in the whole batch.
+
+        Raises:
+            RunError: the step before had a loss or gradient that is not finite.
+        """
+        self.settle()
+        self._pending = (step, metrics, rows)
+        self._sessions += sessions
+
+    def settle(self) -> None:
+        """Wait for the last step and look at its numbers; raises as `add`."""
+        if self._pending is None:
+            return
+        step, metrics, rows = self._pending
+        self._pending = None
+        numbers = {name: float(value) for name, value in metrics.items()}
+        if not all(math.isfinite(number) for number in numbers.values()):
+            raise RunError(self._not_finite(step, numbers, rows))
+        for name, number in numbers.items():
+            self._sums[name] = self._sums.get(name, 0.0) + number
+        self._steps += 1
+        if self._since is None:  # the first step compiles: no measure of throughput
+            self._since, self._sessions = time.monotonic(), 0
+
+    def means(self) -> dict[str, float]:
+        """Return the means since the last call, and images_per_second where it can be told."""
+        self.settle()
+        found = {name: total / self._steps for name, total in self._sums.items()}
+        now = time.monotonic()
+        if self._sessions and self._since is not None and now > self._since:
+            found["images_per_second"] = self._sessions / (now - self._since)
+        self._sums, self._steps, self._sessions = {}, 0, 0
+        self._since = now
+        return found
+
+    def pause(self) -> None:
+        """Leave out of the throughput what happens from here to the next step."""
+        self.settle()
+        self._since = None
+
+    def _not_finite(self, step: int, numbers: dict[str, float], rows: np.ndarray) -> str:
+        table = self._dataset.table.select(["capture", "session"]).take(rows[rows >= 0])
+        sessions = table.to_pylist()
+        report = self._run / "not-finite.json"
+        report.write_text(
+            json.dumps({"step": step, "numbers": _named(numbers), "sessions": sessions}, indent=1),
+            encoding="utf-8",
+        )
+        named = ", ".join(
+            f"{printable(row['capture'])} session {row['session']}" for row in sessions[:SHOWN]
+        )
+        more = f" and {len(sessions) - SHOWN} more" if len(sessions) > SHOWN else ""
+        good = (
+            "no checkpoint was written yet"
+            if self.good_checkpoint is None
+            else f"the last good checkpoint is step {self.good_checkpoint}"
+        )
+        which = ", ".join(f"{name} {number}" for name, number in _named(numbers).items())
+        return (
+            f"step {step}: {which}: not finite. The batch was {named}{more} (all in {report}); "
+            f"{good}. Lower optimizer.learning_rate or set optimizer.clip, in a new --workdir"
+        )
+
+
+def _named(numbers: dict[str, float]) -> dict[str, str]:
+    return {name: str(number) for name, number in numbers.items()}
