@@ -10,7 +10,7 @@ import pathlib
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import zstandard
@@ -47,8 +47,10 @@ _FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
 }
 
 
-def open_chunks(path: str | os.PathLike) -> Iterator[bytes]:
+def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
     """Open a capture and return its (decompressed) bytes in pieces of at most CHUNK.
+
+    Close the iterator if it is not read to its end.
 
     Args:
         path: a file, or "-" for standard input. gzip, zstd and xz are known by their first bytes;
@@ -117,7 +119,7 @@ def is_capture_name(name: str) -> bool:
     return _SUFFIX.search(name) is not None
 
 
-def _read_all(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def _read_all(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
     own = name != STANDARD_INPUT
     try:
         yield from _decompressed(name, _raw(name, stream))

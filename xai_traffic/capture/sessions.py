@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,7 @@ class CaptureReader:
         fault: why reading stopped before the end, None if it did not; set when all is read.
 
     Raises:
-        CaptureError: it cannot be opened; from the iterator, if it is no capture at all.
+        CaptureError: from the iterator: it cannot be opened, or is no capture at all.
         ConfigError: filter or mask have an error.
     """
 
@@ -111,7 +112,7 @@ class CaptureReader:
         self._masked = bool(parse_mask(rules.mask))
         self._core = open_core(rules)
         self._written = np.zeros(0, np.int64)
-        self._batches = self._read(open_chunks(self.path))
+        self._batches = self._read()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -127,17 +128,22 @@ class CaptureReader:
     def dropped(self) -> dict[str, int]:
         return self._core.dropped
 
-    def _read(self, chunks: Iterator[bytes]) -> Iterator[Batch]:
+    def close(self) -> None:
+        """Close the capture before its end."""
+        self._batches.close()
+
+    def _read(self) -> Generator[Batch, None, None]:
         damage = None
         any_bytes = False
-        try:
-            for chunk in chunks:
-                any_bytes = True
-                yield self._prepare(self._core.feed(chunk))
-                if self._core.fault:
-                    break
-        except CaptureError as error:
-            damage = error
+        with contextlib.closing(open_chunks(self.path)) as chunks:
+            try:
+                for chunk in chunks:
+                    any_bytes = True
+                    yield self._prepare(self._core.feed(chunk))
+                    if self._core.fault:
+                        break
+            except CaptureError as error:
+                damage = error
         last = self._prepare(self._core.finish())
         fault = self._core.fault
         if not self._core.packets and damage:
