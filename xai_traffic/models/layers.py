@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from xai_traffic.models.encoding import encode
+from xai_traffic.models.initial import glorot
 from xai_traffic.ops.tiles import GRID, SIDE
 
 Taps = Mapping[str, jax.Array] | None
@@ -93,38 +95,70 @@ class Recorder:
         return self.activations
 
 
-class Classifier(nn.Module):
-    """The end of a convolutional network: pool or flatten, hidden layers, logits in float32.
+def classify(
+    x: jax.Array,
+    num_classes: int,
+    *,
+    head: str,
+    hidden: Sequence[int],
+    dropout: float,
+    dtype: str,
+    train: bool,
+) -> jax.Array:
+    """End a convolutional network inside a compact module, with Keras' layer names.
 
     Args:
-        num_classes: K.
+        x: activations [B, h, w, C].
         head: "pool" (mean over positions) or "flatten" (height, width, channel order).
         hidden: widths of the hidden layers, named fc1, fc2, ..., each with a ReLU.
         dropout: rate before each dense layer.
         dtype: compute dtype of the hidden layers.
-    """
 
-    num_classes: int
-    head: str = "pool"
-    hidden: Sequence[int] = ()
-    dropout: float = 0.0
+    Returns:
+        float32 logits [B, num_classes].
+    """
+    if head == "pool":
+        x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
+    else:
+        x = x.reshape(x.shape[0], -1)
+    for number, width in enumerate(hidden, 1):
+        x = nn.Dropout(dropout, deterministic=not train)(x)
+        x = nn.relu(dense(width, f"fc{number}", dtype)(x))
+    x = nn.Dropout(dropout, deterministic=not train)(x)
+    return dense(num_classes, "predictions", "float32")(x.astype(jnp.float32))
+
+
+class Conv(nn.Module):
+    """A square convolution, initialised as Keras does, without bias unless asked for one."""
+
+    features: int
+    window: int
+    stride: int = 1
+    padding: str = "SAME"
+    use_bias: bool = False
+    initial: Callable = glorot
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Return float32 logits [B, K] of activations [B, h, w, C]."""
-        if self.head == "pool":
-            x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
-        else:
-            x = x.reshape(x.shape[0], -1)
-        for number, width in enumerate(self.hidden, 1):
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = dense(width, f"fc{number}", self.dtype)(x)
-            x = nn.relu(x)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return dense(self.num_classes, "predictions", "float32")(x.astype(jnp.float32))
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return [B, h', w', features] of [B, h, w, C]."""
+        shape = (self.window, self.window, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initial, shape).astype(x.dtype)
+        x = lax.conv_general_dilated(
+            x, kernel, (self.stride,) * 2, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return x
+
+
+def batch_norm(name: str, train: bool, dtype: str) -> nn.BatchNorm:
+    """Return a batch normalisation with Keras' constants; statistics in float32."""
+    return nn.BatchNorm(
+        use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=dtype, name=name
+    )
 
 
 def dense(features: int, name: str, dtype: str) -> nn.Dense:
     """Return a dense layer initialised as Keras does (Glorot uniform, zero bias)."""
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.glorot_uniform())
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=glorot)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from xai_traffic.models.initial import initialise
 from xai_traffic.models.layers import Taps
 from xai_traffic.ops.tiles import GRID, SIDE
 
@@ -50,7 +51,7 @@ class Model:
 
     def _init(self, rng: jax.Array) -> Variables:
         images = jnp.zeros((1, SIDE * GRID, SIDE * GRID, 1), jnp.float32)
-        return self.module.init(rng, images, None, False)
+        return initialise(lambda key: self.module.init(key, images, None, False), rng)
 
     def apply(
         self, variables: Variables, images: jax.Array, taps: Taps = None

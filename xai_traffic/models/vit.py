@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xai_traffic.models.encoding import ENCODINGS
+from xai_traffic.models.initial import glorot, spread
 from xai_traffic.models.layers import Recorder, Taps, dense, extent_of, read_images
 from xai_traffic.ops.tiles import SIDE, tiles_from_images
 
@@ -141,7 +142,7 @@ class ViT(nn.Module):
         x = dense(self.dim, "embedding", self.dtype)(x)
         x = record("stem", x.reshape(-1, rows, columns, self.dim)).reshape(-1, tokens, self.dim)
 
-        first = self.param("cls", nn.initializers.normal(0.02), (1, 1, self.dim))
+        first = self.param("cls", spread(0.02), (1, 1, self.dim))
         first = jnp.broadcast_to(first, (x.shape[0], 1, self.dim)).astype(x.dtype)
         x = jnp.concatenate([first, x], axis=1) + self._positions(tokens + 1).astype(x.dtype)
         x = dropout(self.dropout)(x)
@@ -171,13 +172,13 @@ class ViT(nn.Module):
         views = {"token": x[:, 0], "mean": (x[:, 1:] * share).sum(axis=1)}
         x = jnp.concatenate(list(views.values()), -1) if self.pool == "both" else views[self.pool]
         x = dropout(self.head_dropout)(x)
-        start = nn.initializers.zeros if self.zero_head else nn.initializers.glorot_uniform()
+        start = nn.initializers.zeros if self.zero_head else glorot
         logits = nn.Dense(self.num_classes, kernel_init=start, name="head")(x)
         return logits, record.finish()
 
     def _positions(self, length: int) -> jax.Array:
         if self.positions == "learned":
-            start = nn.initializers.normal(0.02)
+            start = spread(0.02)
             return self.param("pos_embedding", start, (1, length, self.dim))
         return jnp.asarray(sincos_positions(length, self.dim))[None]
 
@@ -235,7 +236,7 @@ class Attention(nn.Module):
             nn.DenseGeneral,
             features=(self.heads, self.head_dim),
             dtype=self.dtype,
-            kernel_init=nn.initializers.glorot_uniform(),
+            kernel_init=glorot,
         )
         query, key, value = (project(name=name)(x) for name in ("query", "key", "value"))
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
