@@ -858,12 +858,23 @@ static void emit_packet(Core *core, const Session *session, const Frame *frame,
     core->packet_rows.used += PACKET_ROW;
 }
 
+/* Write the address of the key's endpoint 0 or 1, as it stands in a packet. */
+static void put_address(uint8_t *p, const Key *key, int endpoint)
+{
+    const uint64_t *words = key->words + 2 * endpoint;
+    if (key->words[4] >> 40 == 6) {
+        memcpy(p, words, 16);
+        return;
+    }
+    memset(p, 0, 16);
+    put32(p, (uint32_t)words[0]);
+}
+
 static void emit_session(Core *core, const Session *session, End end)
 {
     if (!reserve(core, &core->session_rows, SESSION_ROW))
         return;
-    const uint8_t *low = (const uint8_t *)session->key.words, *high = low + 16, *ports = low + 32;
-    const uint8_t *low_port = ports, *high_port = ports + 2;
+    uint64_t ports = session->key.words[4];
     bool swapped = session->swapped;
     uint8_t *row = core->session_rows.data + core->session_rows.used;
     row = put64(row, session->number);
@@ -872,13 +883,13 @@ static void emit_session(Core *core, const Session *session, End end)
     row = put64(row, session->packets);
     row = put64(row, session->bytes);
     row = put64(row, session->payload_bytes);
-    memcpy(row, swapped ? high : low, 16);
-    memcpy(row + 16, swapped ? low : high, 16);
-    row = put16(row + 32, big16(swapped ? high_port : low_port));
-    row = put16(row, big16(swapped ? low_port : high_port));
+    put_address(row, &session->key, swapped);
+    put_address(row + 16, &session->key, !swapped);
+    row = put16(row + 32, (uint32_t)(swapped ? ports >> 16 : ports));
+    row = put16(row, (uint32_t)(swapped ? ports : ports >> 16));
     row = put16(row, session->packets < core->limit ? (uint32_t)session->packets : core->limit);
-    row[0] = ports[4];
-    row[1] = ports[5];
+    row[0] = (uint8_t)(ports >> 32);
+    row[1] = (uint8_t)(ports >> 40);
     row[2] = (uint8_t)end;
     memset(row + 3, 0, 7);
     core->session_rows.used += SESSION_ROW;
@@ -886,22 +897,29 @@ static void emit_session(Core *core, const Session *session, End end)
 
 /* ---- Sessions ------------------------------------------------------------------------------ */
 
-/* Build the key; true if the packet's source is its second endpoint. */
+/* Build the key; true if the packet's source is its second endpoint. Whole words are written, since
+ * the hash reads them at once and would have to wait for bytes. */
 static inline bool make_key(Key *key, const Packet *packet)
 {
+    const uint8_t *low = packet->source, *high = packet->destination;
+    uint32_t low_port = packet->source_port, high_port = packet->destination_port;
     size_t size = packet->family == 4 ? 4 : 16;
-    int order = memcmp(packet->source, packet->destination, size);
-    bool swapped = order ? order > 0 : packet->source_port > packet->destination_port;
-    uint8_t bytes[40] = {0};
-    memcpy(bytes + (swapped ? 16 : 0), packet->source, size);
-    memcpy(bytes + (swapped ? 0 : 16), packet->destination, size);
-    uint32_t low = swapped ? packet->destination_port : packet->source_port;
-    uint32_t high = swapped ? packet->source_port : packet->destination_port;
-    bytes[32] = (uint8_t)(low >> 8), bytes[33] = (uint8_t)low;
-    bytes[34] = (uint8_t)(high >> 8), bytes[35] = (uint8_t)high;
-    bytes[36] = packet->protocol;
-    bytes[37] = packet->family;
-    memcpy(key->words, bytes, sizeof bytes);
+    int order = memcmp(low, high, size);
+    bool swapped = order ? order > 0 : low_port > high_port;
+    if (swapped) {
+        low = packet->destination, high = packet->source;
+        low_port = packet->destination_port, high_port = packet->source_port;
+    }
+    memset(key, 0, sizeof *key);
+    if (size == 4) {
+        key->words[0] = little32(low);
+        key->words[2] = little32(high);
+    } else {
+        memcpy(&key->words[0], low, 16);
+        memcpy(&key->words[2], high, 16);
+    }
+    key->words[4] = low_port | high_port << 16 | (uint64_t)packet->protocol << 32 |
+                    (uint64_t)packet->family << 40;
     return swapped;
 }
 

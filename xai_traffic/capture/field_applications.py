@@ -38,10 +38,16 @@ _DNS_DATA = {
     1: "dns.a",
     2: "dns.ns",
     5: "dns.cname",
-    6: "dns.soa.mname",
     12: "dns.ptr.domain_name",
     28: "dns.aaaa",
 }
+_SOA_NUMBERS = (
+    "serial_number",
+    "refresh_interval",
+    "retry_interval",
+    "expire_limit",
+    "minimum_ttl",
+)
 _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\v\f")
 
 METHODS = (
@@ -132,6 +138,16 @@ def name_dns(spans: Spans) -> None:
         elif kind == 15:
             data.take("dns.mx.preference", 2)
             data.rest("dns.mx.mail_exchange")
+        elif kind == 33:
+            for name in ("priority", "weight", "port"):
+                data.take(f"dns.srv.{name}", 2)
+            data.rest("dns.srv.target")
+        elif kind == 6:
+            data.take("dns.soa.mname", _name_size(data))
+            data.take("dns.soa.rname", _name_size(data))
+            for name in _SOA_NUMBERS:
+                data.take(f"dns.soa.{name}", 4)
+            data.rest("dns.data")
         else:
             data.rest("dns.opt" if kind == 41 else _DNS_DATA.get(kind, "dns.data"))
         records -= 1
@@ -262,8 +278,8 @@ def name_http(spans: Spans) -> None:
     """Name an HTTP/1 head (RFC 9112) and the start of the body behind it.
 
     A header's field is its whole line, as in Wireshark, which knows the common ones by name and
-    calls the others `http.request.line` and `http.response.line`. Blanks and line ends of the first line,
-    and the empty line, which have no name there, are `http`.
+    calls the others `http.request.line` and `http.response.line`. Blanks and line ends of the
+    first line, and the empty line, which have no name there, are `http`.
     """
     line = http_line(spans.peek(spans.left))
     if line is None:
