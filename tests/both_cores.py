@@ -1,0 +1,92 @@
+"""Run either capture core over bytes in memory, and hold what comes out to its invariants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from xai_traffic.capture import core_numpy
+from xai_traffic.capture.filters import compile_filter
+from xai_traffic.capture.records import ENDS, NONE, PACKET, SESSION
+
+try:
+    from xai_traffic.capture import _core
+except ImportError:
+    _core = None
+
+C_CORE = pytest.param(
+    "c", marks=pytest.mark.skipif(_core is None, reason="the C core was not built: no compiler")
+)
+CORES = ["numpy", C_CORE]
+
+
+class Result(NamedTuple):
+    """All that a core says about a capture."""
+
+    tiles: bytes
+    packet_rows: bytes
+    session_rows: bytes
+    packets: int
+    dropped: tuple[int, ...]
+    fault: tuple[int, int, int]
+
+    def table(self) -> np.ndarray:
+        return np.frombuffer(self.packet_rows, PACKET)
+
+    def sessions(self) -> np.ndarray:
+        return np.frombuffer(self.session_rows, SESSION)
+
+
+def make_core(
+    name: str,
+    *,
+    rule="five_tuple",
+    layers="all",
+    filter="",
+    width=256,
+    limit=64,
+    idle_timeout_ns=0,
+    max_open=0,
+):
+    program = compile_filter(filter)
+    make, argument = (_core.Core, program.code) if name == "c" else (core_numpy.Core, program)
+    return make(rule, layers, argument, width, limit, idle_timeout_ns, max_open)
+
+
+def run(name: str, data: bytes, cuts: Iterable[int] = (), **rules) -> Result:
+    """Feed the data in pieces of the sizes `cuts`, the rest at once."""
+    core = make_core(name, **rules)
+    made = []
+    at = 0
+    for size in cuts:
+        made.append(core.feed(memoryview(data)[at : at + size]))
+        at += size
+    made += [core.feed(data[at:]), core.finish()]
+    tiles, packets, sessions = (b"".join(map(bytes, parts)) for parts in zip(*made, strict=True))
+    return Result(tiles, packets, sessions, core.packets, tuple(core.dropped), core.fault)
+
+
+def check_invariants(result: Result, width: int = 256, limit: int = 64) -> None:
+    """Every packet is accounted for, and rows, tiles and sessions fit each other."""
+    packets, sessions = result.table(), result.sessions()
+    assert sessions["packets"].sum() + sum(result.dropped) == result.packets
+    assert len(result.tiles) == len(packets) * width
+    assert sorted(sessions["session"]) == list(range(len(sessions)))
+    assert (sessions["tiles"] == np.minimum(sessions["packets"], limit)).all()
+    assert sessions["tiles"].sum() == len(packets)
+    assert (sessions["end"] < len(ENDS)).all() and not sessions["reserved"].any()
+    assert (sessions["first_time"] <= sessions["last_time"]).all()
+    assert (np.diff(packets["frame"]) > 0).all()
+    tiles = np.frombuffer(result.tiles, np.uint8).reshape(-1, width)
+    assert not tiles[np.arange(width) >= packets["length"][:, None]].any()
+    for offset in ("network", "transport", "payload"):
+        there = packets[offset] != NONE
+        ends = packets[offset].astype(int) + packets["start"]
+        assert (ends[there] <= packets["captured"][there]).all()
+    order = np.argsort(packets["session"], kind="stable")
+    first = np.searchsorted(packets["session"][order], np.arange(len(sessions)))
+    index = np.arange(len(packets)) - first[packets["session"][order]]
+    assert (packets["packet"][order] == index).all()
