@@ -1,0 +1,173 @@
+"""A session with its verdict and the reasons for it: what every kind of report is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from xai_traffic import explain
+from xai_traffic.capture.fields import Field, describe, dissect
+from xai_traffic.capture.images import images_of
+from xai_traffic.capture.masking import apply_mask, hidden
+from xai_traffic.capture.sessions import packet_rows_of
+from xai_traffic.errors import RunError
+from xai_traffic.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explained:
+    """One session, explained.
+
+    Args:
+        verdict: what `classify` says of it.
+        truth: its label where it is known, else None.
+        target: the class explained, the verdict's.
+        packets: PACKET [n], its packets that have a tile.
+        bytes: uint8 [n, 256], as captured (of a masked dataset: as it keeps them).
+        hidden: bool [n, 256], bytes that the mask hid from the model.
+        image: uint8 [128, 128], what the model saw.
+        fields: of each packet, see `capture.fields.dissect`.
+        words: of each packet, see `capture.fields.describe`; hostile text.
+        attributions: float32 [128, 128] by method.
+        shares: by method.
+        completeness_error: in logits, by method that has one.
+        heads: attention of the class token, float32 [layers, heads, rows, columns], or None.
+        extent: height and width of the part of the image that the model reads.
+    """
+
+    verdict: dict[str, Any]
+    truth: str | None
+    target: str
+    packets: np.ndarray
+    bytes: np.ndarray
+    hidden: np.ndarray
+    image: np.ndarray
+    fields: list[list[Field]]
+    words: list[str]
+    attributions: dict[str, np.ndarray]
+    shares: dict[str, explain.Shares]
+    completeness_error: dict[str, float]
+    heads: np.ndarray | None
+    extent: tuple[int, int]
+
+    @property
+    def leading(self) -> str:
+        """Name the method that the report's text follows: the first that tells bytes apart."""
+        return next(name for name in explain.METHODS if name in self.shares)
+
+    def ranked(self, method: str | None = None) -> list[int]:
+        """Return its packets, those of the largest share first, without those of none."""
+        shares = self.shares[method or self.leading].packets()
+        return [int(row) for row in np.argsort(-shares, kind="stable") if shares[row] > 0]
+
+    def top_fields(self, row: int, method: str | None = None) -> list[tuple[Field, float]]:
+        """Return the fields of a packet with their shares in the session, largest first."""
+        shares = self.shares[method or self.leading]
+        sums = [
+            (field, float(shares.share(shares.units[row, field.start : field.end].sum())))
+            for field in self.fields[row]
+        ]
+        return sorted(
+            (pair for pair in sums if pair[1] > 0), key=lambda pair: (-pair[1], pair[0].start)
+        )
+
+
+def methods_for(run: Run, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the methods to run: those asked for, by default all that suit the model.
+
+    Raises:
+        RunError: one is unknown, or is attention and the model has none.
+    """
+    has_attention = bool(_attention_layers(run))
+    if not asked:
+        return ("integrated_gradients", "grad_cam") + ("attention",) * has_attention
+    for name in asked:
+        if name not in explain.METHODS:
+            raise RunError(f"method {name!r} is unknown: choose from {', '.join(explain.METHODS)}")
+    if "attention" in asked and not has_attention:
+        raise RunError(
+            f"method 'attention' explains transformers, and this run's model is {run.model.name}: "
+            "leave it out"
+        )
+    return tuple(name for name in explain.METHODS if name in asked)
+
+
+def explain_sessions(
+    run: Run,
+    verdicts: list[dict[str, Any]],
+    truths: list[str | None],
+    tiles: list[np.ndarray],
+    packets: list[Any],
+    methods: tuple[str, ...],
+    *,
+    masked: bool,
+) -> list[Explained]:
+    """Explain the verdicts on some sessions.
+
+    Args:
+        verdicts: of the sessions, as `evaluation.classify.verdicts` yields them.
+        truths: their labels, None where unknown.
+        tiles: uint8 [n, 256] of each.
+        packets: packet rows of each, a pyarrow table.
+        methods: as `methods_for` returns them.
+        masked: the tiles are masked already; else the run's mask is applied for the model.
+    """
+    mask = run.rules.mask
+    rows = [packet_rows_of(table) for table in packets]
+    seen = tiles if masked else [apply_mask(t, r, mask) for t, r in zip(tiles, rows, strict=True)]
+    counts = np.array([len(part) for part in seen], np.int64)
+    images = images_of(np.concatenate(seen), np.cumsum(counts) - counts, counts)
+    targets = np.array([run.classes.index(verdict["label"]) for verdict in verdicts], np.int32)
+    x = jnp.asarray(images[..., None], jnp.float32)
+    model = run.model
+
+    found = {}
+    for name in methods:
+        try:
+            found[name] = explain.attribute(
+                name, model.apply, run.variables, x, targets, extent=model.extent
+            )
+        except ValueError as error:
+            raise RunError(f"{name} cannot explain {model.name}: {error}") from error
+    values = {name: np.asarray(part.attributions) for name, part in found.items()}
+    errors = {
+        name: np.asarray(part.completeness_error)
+        for name, part in found.items()
+        if part.completeness_error is not None
+    }
+    heads = None
+    if "attention" in methods:
+        heads = np.asarray(explain.attention(model.apply, run.variables, x, extent=model.extent))
+
+    result = []
+    for i, (verdict, own) in enumerate(zip(verdicts, rows, strict=True)):
+        result.append(
+            Explained(
+                verdict=verdict,
+                truth=truths[i],
+                target=verdict["label"],
+                packets=own,
+                bytes=np.asarray(tiles[i]),
+                hidden=hidden(tiles[i], own, mask),
+                image=images[i],
+                fields=[dissect(tile, row) for tile, row in zip(tiles[i], own, strict=True)],
+                words=[describe(tile, row) for tile, row in zip(tiles[i], own, strict=True)],
+                attributions={name: part[i] for name, part in values.items()},
+                shares={
+                    name: explain.byte_shares(part[i], own["length"])
+                    for name, part in values.items()
+                },
+                completeness_error={name: float(part[i]) for name, part in errors.items()},
+                heads=None if heads is None else heads[i],
+                extent=model.extent,
+            )
+        )
+    return result
+
+
+def _attention_layers(run: Run) -> tuple[str, ...]:
+    image = np.zeros((1, 128, 128, 1), np.float32)
+    return explain.attention_layers(run.model.apply, run.variables, image)

@@ -1,0 +1,285 @@
+"""The `explain` verb: judge sessions, explain the most telling, write report, lines and figures."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from xai_traffic.capture.masking import apply_mask
+from xai_traffic.capture.reader import find_captures
+from xai_traffic.capture.sessions import Sessions, read_capture_by
+from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.errors import CaptureError, RunError
+from xai_traffic.evaluation.classify import verdicts
+from xai_traffic.report.explained import Explained, explain_sessions, methods_for
+from xai_traffic.report.figures import write_figures
+from xai_traffic.report.html import Judged, render
+from xai_traffic.report.jsonl import write_jsonl
+from xai_traffic.terminal import progress
+from xai_traffic.training.run import Run
+
+REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
+LIMIT = 12
+"""Sessions explained unless they are named."""
+
+BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Source:
+    """Sessions of one capture or dataset, and the model's verdicts on some of its rows."""
+
+    data: Sessions | Dataset
+    rows: np.ndarray
+    verdicts: list[dict[str, Any]]
+    truths: list[str | None]
+
+    def tiles(self, place: int) -> tuple[np.ndarray, Any]:
+        """Return tiles and packet table of the session at a place among `rows`."""
+        row = int(self.rows[place])
+        first, count = (self.data.table[name][row].as_py() for name in ("first_tile", "tiles"))
+        return self.data.tiles[first : first + count], self.data.packets.slice(first, count)
+
+
+def explain_run(
+    run: Run,
+    captures: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    dataset: Dataset | str | os.PathLike | None = None,
+    split: str = "test",
+    sessions: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+    limit: int = LIMIT,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Judge sessions by a run, explain some of them, and write what came out into a new folder.
+
+    Args:
+        run: a trained run whose layout is `tiles`.
+        captures: files and folders; empty where `dataset` is given.
+        out: folder for `report.html`, `explanations.jsonl` and `figures/`.
+        dataset: a dataset, or its folder, read by the run's own rules.
+        split: of the dataset.
+        sessions: numbers of the sessions to explain, in every capture. By default the most telling
+            few, at most `limit`: of each verdict the surest, those judged wrongly, then more.
+        methods: names of `explain.METHODS`; by default all of Integrated Gradients, Grad-CAM and
+            attention that suit the model.
+        overwrite: replace `out`, if it holds nothing but an earlier report.
+
+    Returns:
+        Paths `report`, `explanations` and `figures`, and `failures`: (capture, reason) of captures
+        that could not be read.
+
+    Raises:
+        RunError: the run cannot be explained so, the data was read by other rules, a session
+            is not there, or `out` is in the way.
+        CaptureError: no capture could be read.
+    """
+    if run.rules.layout != "tiles":
+        raise RunError(
+            f"explain needs layout 'tiles', where a tile is a packet; this run has "
+            f"{run.rules.layout!r}"
+        )
+    chosen_methods = methods_for(run, methods and tuple(methods))
+    out = pathlib.Path(out)
+    _check_free(out, overwrite)
+    failures: list[tuple[str, str]] = []
+    faults: list[tuple[str, str]] = []
+    if dataset is not None:
+        data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+        sources = [_judge_dataset(run, data, split)]
+        names = [f"{data.path}, split {split}"]
+    else:
+        found = find_captures(captures)
+        names = [name for name, _ in found]
+        sources = _judge_captures(run, found, failures, faults)
+    chosen = _choose(sources, sessions, limit)
+
+    explained = _explain(run, sources, chosen, chosen_methods, masked=dataset is not None)
+    with _new_folder(out, overwrite) as folder:
+        figures = folder / FIGURES
+        figures.mkdir()
+        pictures = [
+            write_figures(one, figures, _stem(number, one))
+            for number, one in enumerate(progress(explained, "draw"))
+        ]
+        judged = Judged(
+            verdicts=[verdict for source in sources for verdict in source.verdicts],
+            truths=[truth for source in sources for truth in source.truths],
+            sources=names,
+            masked=dataset is not None and run.rules.mask != "none",
+            failures=failures + faults,
+        )
+        page = render(run, judged, explained, pictures)
+        (folder / REPORT).write_text(page, encoding="utf-8")
+        write_jsonl(folder / LINES, explained, run.rules.mask)
+    return {
+        "report": out / REPORT,
+        "explanations": out / LINES,
+        "figures": out / FIGURES,
+        "failures": failures,
+    }
+
+
+def _judge_captures(
+    run: Run, found: list[tuple[str, pathlib.Path]], failures: list, faults: list
+) -> list[_Source]:
+    sources = []
+    error = None
+    # As captured: the report shows what the mask hides from the model.
+    unmasked = dataclasses.replace(run.rules, mask="none")
+    for name, path in found:
+        try:
+            data = read_capture_by(path, unmasked, name)
+        except CaptureError as problem:
+            error = problem
+            failures.append((name, str(problem)))
+            continue
+        if data.fault:
+            faults.append((name, data.fault))
+        seen = apply_mask(data.tiles, data.packets, run.rules.mask)
+        masked = dataclasses.replace(data, tiles=seen)
+        rows = np.arange(len(data))
+        said = _judge(run, masked, rows, name)
+        sources.append(_Source(data, rows, said, [None] * len(rows)))
+    if not sources and error:
+        raise error
+    return sources
+
+
+def _judge_dataset(run: Run, data: Dataset, split: str) -> _Source:
+    if data.rules != run.rules:
+        raise RunError(
+            f"{data.path} was read by other rules than the run's dataset: convert the captures by "
+            f"the run's rules, {run.rules}"
+        )
+    rows = data.rows(split)
+    column = "label" if run.task == "multiclass" else "binary_label"
+    truths = data.table[column].take(rows).to_pylist()
+    return _Source(data, rows, _judge(run, data, rows, f"{data.path.name}, {split}"), truths)
+
+
+def _judge(run: Run, data: Sessions | Dataset, rows: np.ndarray, name: str) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    for start in progress(range(0, len(rows), BATCH), f"judge {name}"):
+        part = rows[start : start + BATCH]
+        said.extend(verdicts(run, data, part, run.predict(data.images(part))))
+    return said
+
+
+def _choose(
+    sources: list[_Source], numbers: Sequence[int] | None, limit: int
+) -> list[tuple[int, int]]:
+    """Return (source, place in its rows) of the sessions to explain, in the sources' order.
+
+    Raises:
+        RunError: there is no session, or none of a number that was asked for.
+    """
+    every = [(s, place) for s, source in enumerate(sources) for place in range(len(source.rows))]
+    if not every:
+        raise RunError("there is no session to judge: see what the reading rules drop")
+    if numbers is not None:
+        there = {sources[s].verdicts[place]["session"] for s, place in every}
+        missing = sorted(set(numbers) - there)
+        if missing:
+            raise RunError(
+                f"there is no session {', '.join(map(str, missing[:5]))}: numbers are those that "
+                "`xai-traffic classify` prints"
+            )
+        return [
+            (s, place) for s, place in every if sources[s].verdicts[place]["session"] in numbers
+        ]
+
+    def rank(pair: tuple[int, int]) -> tuple:
+        verdict = sources[pair[0]].verdicts[pair[1]]
+        # Among equally sure ones, those of more packets say more.
+        return -round(verdict["probability"], 2), -min(verdict["packets"], 16), pair
+
+    right: dict[str, list] = {}
+    wrong: dict[str, list] = {}
+    for pair in sorted(every, key=rank):
+        label, truth = (
+            sources[pair[0]].verdicts[pair[1]]["label"],
+            sources[pair[0]].truths[pair[1]],
+        )
+        (right if truth in (None, label) else wrong).setdefault(label, []).append(pair)
+    rounds = (
+        [pairs[0] for pairs in right.values()],
+        [pairs[0] for pairs in wrong.values()],
+        [pairs[1] for pairs in right.values() if len(pairs) > 1],
+    )
+    return sorted([pair for group in rounds for pair in sorted(group, key=rank)][:limit])
+
+
+def _explain(
+    run: Run,
+    sources: list[_Source],
+    chosen: list[tuple[int, int]],
+    methods: tuple[str, ...],
+    *,
+    masked: bool,
+) -> list[Explained]:
+    explained: list[Explained] = []
+    # A few at a time: the progress is seen, and memory is the methods' own care.
+    for start in progress(range(0, len(chosen), 4), "explain"):
+        group = chosen[start : start + 4]
+        held = [sources[s].tiles(place) for s, place in group]
+        explained += explain_sessions(
+            run,
+            [sources[s].verdicts[place] for s, place in group],
+            [sources[s].truths[place] for s, place in group],
+            [tiles for tiles, _ in held],
+            [packets for _, packets in held],
+            methods,
+            masked=masked,
+        )
+    return explained
+
+
+def _stem(number: int, explained: Explained) -> str:
+    return f"{number + 1:02d}-session-{explained.verdict['session']}"
+
+
+def _check_free(out: pathlib.Path, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise RunError(f"{out} exists: choose another --out, or add --overwrite")
+    if out.is_symlink() or not out.is_dir():
+        raise RunError(f"{out} is not a folder: choose another --out")
+    others = {entry.name for entry in out.iterdir()} - {REPORT, LINES, FIGURES}
+    if others:
+        raise RunError(
+            f"{out} holds more than a report ({', '.join(sorted(others)[:3])}): it is not "
+            "overwritten, choose another --out"
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(out: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
+    """Give a temporary folder beside `out` to write into; it becomes `out` when all went well."""
+    out = pathlib.Path(os.path.abspath(out))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise RunError(f"{out} cannot be made: {error}") from error
+    try:
+        made = temporary / "new"
+        made.mkdir()
+        yield made
+        _check_free(out, overwrite)
+        if out.exists():
+            out.rename(temporary / "old")
+        made.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,231 @@
+"""Figures of explained sessions: overlays with the packet grid, attention heads, share bars."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from PIL import Image
+
+from xai_traffic.explain import METHODS, PER_BYTE, lay_over
+from xai_traffic.explain.token_grid import TILE_SIDE
+from xai_traffic.report import overlays
+from xai_traffic.report.explained import Explained
+from xai_traffic.terminal import printable
+
+DPI = 100
+SIDE = 576  # pixels of a picture: 72 for each packet
+HEAD_SIDE = 288
+DIRECTION_COLOURS = ("#2f77c0", "#d9791c")
+"""Client to server, server to client; on white."""
+
+LABEL_COLOURS = ("#8cc8ff", "#ffbd70")
+"""The same on the dark image."""
+
+OUTLINE = "#45ff6a"
+
+
+def write_figures(explained: Explained, folder: pathlib.Path, stem: str) -> dict[str, bytes]:
+    """Write `<stem>-<method>.png`, `-attention_heads.png` and `-shares.png`.
+
+    Returns:
+        The bare pictures by method as PNG, without title and margins, to be set into a page;
+        "session" is the image without an explanation.
+    """
+    pictures = {}
+    title = _title(explained)
+    for method in ("session", *explained.attributions):
+        figure = _framed(explained, method, title)
+        if method != "session":
+            _save(figure, folder / f"{stem}-{method}.png")
+        pictures[method] = _bare(figure)
+    if explained.heads is not None:
+        figure = attention_heads(explained)
+        _save(figure, folder / f"{stem}-attention_heads.png")
+        pictures["attention_heads"] = _png(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    _save(share_bars(explained), folder / f"{stem}-shares.png")
+    return pictures
+
+
+def overlay(explained: Explained, method: str) -> np.ndarray:
+    """Return the session's image under one explanation, RGB uint8 [128, 128, 3]."""
+    image = explained.image
+    if method == "session":
+        return overlays.grey(image)
+    values = explained.attributions[method]
+    if method in PER_BYTE:
+        return overlays.grey(image)
+    if method == "attention":
+        return overlays.attention_overlay(image, values)
+    return overlays.heat_overlay(image, values)
+
+
+def share_bars(explained: Explained) -> Figure:
+    """Draw the share of each packet, one panel a method, coloured by direction."""
+    count = len(explained.packets)
+    names = list(explained.shares)
+    figure = Figure(figsize=(8, 0.9 + 1.6 * len(names)), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = np.atleast_1d(figure.subplots(len(names), 1, sharex=True))
+    numbers = explained.packets["packet"].astype(int)
+    colours = [DIRECTION_COLOURS[int(way)] for way in explained.packets["direction"]]
+    for axes, name in zip(panels, names, strict=True):
+        axes.bar(numbers, 100 * explained.shares[name].packets(), 0.8, color=colours)
+        axes.set_title(METHODS[name], fontsize=9, loc="left")
+        axes.set_ylabel("share, %", fontsize=8)
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    panels[-1].set_xlim(-0.7, max(count, 8) - 0.3)
+    panels[-1].set_xticks(numbers if count <= 32 else numbers[::2])
+    panels[-1].set_xlabel("packet of the session", fontsize=8)
+    figure.suptitle(_title(explained), fontsize=10, parse_math=False)
+    handles = [panels[0].bar([0], [0], color=colour) for colour in DIRECTION_COLOURS]
+    panels[0].legend(
+        handles, ["client to server", "server to client"], fontsize=8, frameon=False, ncols=2,
+        loc="lower right", bbox_to_anchor=(1, 0.98),
+    )  # fmt: skip
+    return figure
+
+
+def attention_heads(explained: Explained) -> Figure:
+    """Draw the class token's attention in every head of the last layer, and all others small."""
+    layers, heads = explained.heads.shape[:2]
+    across = min(heads, 4)
+    rows = -(-heads // across)
+    width = across * HEAD_SIDE
+    small = width // max(heads, 8)
+    heights = [18 + HEAD_SIDE] * rows + ([24] + [small + 4] * layers if layers > 1 else [])
+    height = sum(heights)
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    maps = np.asarray(lay_over(explained.heads, explained.image.shape, explained.extent))
+    for head in range(heads):
+        row, column = divmod(head, across)
+        top = row * (18 + HEAD_SIDE) + 18
+        axes = _place(figure, column * HEAD_SIDE, top, HEAD_SIDE - 4, HEAD_SIDE - 4)
+        axes.imshow(
+            overlays.attention_overlay(explained.image, maps[-1, head]), interpolation="nearest"
+        )
+        _draw_grid(axes, explained, size=6.0)
+        _note(figure, column * HEAD_SIDE + 2, top - 5, f"layer {layers - 1}, head {head}")
+    if layers > 1:
+        top = rows * (18 + HEAD_SIDE) + 17
+        _note(figure, 2, top, "all layers (rows, first at the top) and heads (columns)")
+        for layer in range(layers):
+            for head in range(heads):
+                place = rows * (18 + HEAD_SIDE) + 24 + layer * (small + 4)
+                axes = _place(figure, head * small, place, small - 4, small - 4)
+                axes.imshow(overlays.unit(explained.heads[layer, head]), cmap="inferno")
+    figure.canvas.draw()
+    return figure
+
+
+def _framed(explained: Explained, method: str, title: str) -> Figure:
+    """Draw one picture with title and, where there are colours, their scale."""
+    right = 78 if method in ("grad_cam", "attention") else 8
+    width, height = SIDE + 8 + right, SIDE + 50 + 8
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = _place(figure, 8, 50, SIDE, SIDE)
+    shown = axes.imshow(overlay(explained, method), interpolation="nearest")
+    _draw_grid(axes, explained, size=8.5)
+    name = METHODS.get(method, "The session as the model sees it")
+    if method in PER_BYTE:
+        mask = overlays.regions(explained.attributions[method])
+        segments = outlined = overlays.outline_segments(mask) - 0.5
+        if len(segments):
+            axes.add_collection(LineCollection(outlined, colors="black", linewidths=3.2))
+            axes.add_collection(LineCollection(outlined, colors=OUTLINE, linewidths=1.7))
+        name += f", the {overlays.REGIONS} strongest regions outlined"
+    if right > 8:
+        shown.set_cmap("inferno" if method == "attention" else "jet")
+        bar = figure.add_axes(((SIDE + 18) / width, 8 / height, 14 / width, SIDE / height))
+        figure.colorbar(shown, cax=bar)
+        shown.set_clim(0, float(max(explained.attributions[method].max(), 1e-30)))
+        bar.tick_params(labelsize=7)
+        bar.yaxis.get_offset_text().set_fontsize(7)
+    _note(figure, 8, 20, title, 10)
+    _note(figure, 8, 40, name, 8.5, "0.35")
+    figure.canvas.draw()
+    return figure
+
+
+def _place(figure: Figure, left: float, top: float, width: float, height: float):
+    """Add bare axes at pixels from the figure's upper left corner."""
+    across, down = figure.get_size_inches() * DPI
+    axes = figure.add_axes(
+        (left / across, 1 - (top + height) / down, width / across, height / down)
+    )
+    axes.set_axis_off()
+    return axes
+
+
+def _note(figure: Figure, left: float, base: float, text: str, size=7.5, colour="black") -> None:
+    across, down = figure.get_size_inches() * DPI
+    figure.text(
+        left / across, 1 - base / down, text, fontsize=size, color=colour, parse_math=False
+    )  # fmt: skip
+
+
+def _draw_grid(axes, explained: Explained, size: float) -> None:
+    """Draw the borders of the tiles, and in each that holds a packet its number.
+
+    Numbers take the colour of the packet's direction; tiles that the model does not read are
+    hatched.
+    """
+    edges = np.arange(0, 129, TILE_SIDE) - 0.5
+    lines = [[(edge, -0.5), (edge, 127.5)] for edge in edges]
+    lines += [[(-0.5, edge), (127.5, edge)] for edge in edges]
+    axes.add_collection(LineCollection(lines, colors="#ffffff", linewidths=0.6, alpha=0.4))
+    height, width = explained.extent
+    across = explained.image.shape[1] // TILE_SIDE
+    for row in explained.packets:
+        y, x = (TILE_SIDE * part for part in divmod(int(row["packet"]), across))
+        if y >= height or x >= width:
+            continue
+        axes.text(
+            x + 0.4, y + 0.2, str(row["packet"]), fontsize=size, fontweight="bold",
+            color=LABEL_COLOURS[int(row["direction"])], ha="left", va="top",
+            path_effects=[effects.withStroke(linewidth=2.2, foreground="black")],
+        )  # fmt: skip
+    if height < 128:
+        axes.axhspan(height - 0.5, 127.5, color="0.5", alpha=0.25, hatch="//", linewidth=0)
+    axes.set_xlim(-0.5, 127.5)
+    axes.set_ylim(127.5, -0.5)
+
+
+def _title(explained: Explained) -> str:
+    verdict = explained.verdict
+    return _short(f"session {verdict['session']}: {verdict['label']}, {verdict['probability']:.1%}")
+
+
+def _short(text: str, most: int = 72) -> str:
+    text = printable(text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _bare(figure: Figure) -> bytes:
+    """Return the picture without its frame, as PNG."""
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    box = figure.axes[0].get_window_extent()
+    top, left = round(pixels.shape[0] - box.y1), round(box.x0)
+    return _png(pixels[top : top + SIDE, left : left + SIDE, :3])
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """Return RGB pixels as PNG of 256 colours: a third of the size, the same to the eye."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def _save(figure: Figure, path: pathlib.Path) -> None:
+    figure.savefig(path, dpi=DPI)

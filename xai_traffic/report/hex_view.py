@@ -1,0 +1,81 @@
+"""The bytes of a packet as an HTML hex dump, each byte on the colour of its attribution."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from xai_traffic.report.explained import Explained
+from xai_traffic.report.markup import text
+
+ACROSS = 16
+LEVELS = 8
+"""Steps of colour; `report.css` has a class for each: p1..p8 for, n1..n8 against the verdict."""
+
+
+def heat_levels(signed: np.ndarray) -> np.ndarray:
+    """Return int levels -LEVELS..LEVELS of attributions, by the square root of their size.
+
+    The root keeps the middle visible: a session's largest byte often has ten times the next.
+    Anything under 1/400 of the largest is level 0.
+
+    Args:
+        signed: float of any shape, all bytes of the session, so that packets compare.
+    """
+    sizes = np.abs(signed)
+    largest = sizes.max(initial=0.0)
+    if not largest:
+        return np.zeros(signed.shape, int)
+    root = np.sqrt(sizes / largest)
+    levels = np.where(root < 0.05, 0, np.ceil(LEVELS * root))
+    return (np.sign(signed) * levels).astype(int)
+
+
+def hex_view(explained: Explained, row: int, levels: np.ndarray) -> str:
+    """Return one packet's hex dump as HTML; `report.js` names the field under the pointer.
+
+    Args:
+        row: which packet.
+        levels: int [n, 256] of the session, see `heat_levels`.
+    """
+    length = int(explained.packets[row]["length"])
+    data = explained.bytes[row, :length]
+    field_of = np.zeros(length, int)
+    for number, field in enumerate(explained.fields[row]):
+        field_of[field.start : field.end] = number
+    lines = []
+    for start in range(0, length, ACROSS):
+        end = min(start + ACROSS, length)
+        keys = [
+            (int(field_of[i]), int(levels[row, i]), bool(explained.hidden[row, i]))
+            for i in range(start, end)
+        ]
+        left, right, place = [], [], start
+        for key, group in itertools.groupby(keys):
+            size = len(list(group))
+            part = data[place : place + size]
+            opening = f'<span class="{_classes(key)}" data-f="{key[0]}">'
+            left.append(f"{opening}{part.tobytes().hex(' ')}</span>")
+            right.append(f"{opening}{text(_letters(part))}</span>")
+            place += size
+        fill = " " * (3 * (start + ACROSS - end))
+        lines.append(
+            f'<span class="offset">{start:04x}</span>  {" ".join(left)}{fill}  {"".join(right)}'
+        )
+    names = text("|".join(field.name for field in explained.fields[row]))
+    return f'<pre class="hex" data-names="{names}">' + "\n".join(lines) + "</pre>"
+
+
+def _classes(key: tuple[int, int, bool]) -> str:
+    _, level, masked = key
+    names = ["b"]
+    if level:
+        names.append(f"{'p' if level > 0 else 'n'}{abs(level)}")
+    if masked:
+        names.append("masked")
+    return " ".join(names)
+
+
+def _letters(part: np.ndarray) -> str:
+    return "".join(chr(value) if 32 <= value < 127 else "." for value in part)

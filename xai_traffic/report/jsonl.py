@@ -1,0 +1,99 @@
+"""explanations.jsonl: one line a session, for programs.
+
+A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
+`label`, `probability`, `probabilities`) and beside it:
+
+    truth       the session's label where the data has one, else null
+    target      the class whose logit is explained, the verdict's
+    mask        what was hidden from the model
+    methods     by name (`explain.METHODS`):
+        completeness_error   logits by which the attributions miss the rise of the target's logit
+                             from the baseline to the session; null where a method has none
+        rise                 sum of the attributions in logits where a method is complete, else null
+        padding              part of all |attribution| that fell upon padding, 0 to 1
+        fields               share of every protocol field over the whole session, largest first:
+                             [{"field", "share"}]
+        packets              in session order, one for each packet that the model sees:
+            packet       0-based in the session; the model's tile of that number
+            frame        1-based in the capture, Wireshark's number
+            direction    "client to server" (sent by the session's initiator) or "server to client"
+            description  the packet in words
+            share        part of the session's |attribution|, padding left out; sums to 1
+            net          sum of its attributions: for the target where positive, against it where
+                         negative; null for methods without a sign
+            fields       its largest fields: [{"field", "start", "end", "share"}], bytes
+                         [start, end) of the tile, share in the session as above
+
+Shares are rounded to 9 digits. Text from captures stands in JSON's escapes: every character that is
+not ASCII, and every control character.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from xai_traffic.explain import PER_BYTE, session_fields
+from xai_traffic.report.explained import Explained
+
+TOP_FIELDS = 8
+"""Fields named for each packet."""
+
+DIRECTIONS = ("client to server", "server to client")
+
+
+def write_jsonl(path: pathlib.Path, sessions: Iterable[Explained], mask: str) -> None:
+    """Write one line for each explained session."""
+    with open(path, "w", encoding="ascii") as file:
+        for explained in sessions:
+            file.write(json.dumps(line_of(explained, mask), allow_nan=False) + "\n")
+
+
+def line_of(explained: Explained, mask: str) -> dict[str, Any]:
+    """Return the line of one session as JSON values."""
+    return {
+        **explained.verdict,
+        "truth": explained.truth,
+        "target": explained.target,
+        "mask": mask,
+        "methods": {name: _method(explained, name) for name in explained.shares},
+    }
+
+
+def _method(explained: Explained, name: str) -> dict[str, Any]:
+    shares = explained.shares[name]
+    signed = shares.signed.sum(1) if name in PER_BYTE else None
+    complete = name in explained.completeness_error
+    return {
+        "completeness_error": explained.completeness_error.get(name),
+        "rise": float(explained.attributions[name].sum(dtype=float)) if complete else None,
+        "padding": round(shares.padding, 9),
+        "fields": [
+            {"field": field, "share": round(share, 9)}
+            for field, share in session_fields(shares, explained.fields).items()
+        ],
+        "packets": [
+            {
+                "packet": int(row["packet"]),
+                "frame": int(row["frame"]),
+                "direction": DIRECTIONS[int(row["direction"])],
+                "description": explained.words[number],
+                "share": round(float(share), 9),
+                "net": None if signed is None else float(signed[number]),
+                "fields": [
+                    {
+                        "field": field.name,
+                        "start": field.start,
+                        "end": field.end,
+                        "share": round(part, 9),
+                    }
+                    for field, part in explained.top_fields(number, name)[:TOP_FIELDS]
+                ],
+            }
+            for number, (row, share) in enumerate(
+                zip(explained.packets, shares.packets(), strict=True)
+            )
+        ],
+    }
