@@ -116,7 +116,6 @@ def convert(
                 for name, path in progress(found, "convert", total=len(found)):
                     making.add(name, path, _root(path, inputs), spool_file, writer)
                 manifest = making.finish(writer, spec, seed)
-            spool_file.unlink(missing_ok=True)
         return Conversion(out, manifest, making.failures)
     except OSError as error:
         raise DatasetError(f"{out}: the dataset could not be written: {error}") from error

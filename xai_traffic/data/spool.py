@@ -1,7 +1,8 @@
-"""Read one capture with its tiles on disk, then hand its sessions over one behind the other.
+"""Read one capture, then hand its sessions over one behind the other.
 
 Packets of many sessions come mixed, and whether a session is kept is known only at its end. So
-tiles go to a spool file as they come, and only the packet and session rows stay in memory.
+the tiles of a big capture go to a spool file as they come, and only the packet and session rows
+stay in memory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from xai_traffic.capture.sessions import Gathered, gather, read_batches
 _PIECE = 4 << 20
 """Bytes of tiles gathered at a time."""
 
+_MEMORY = 64 << 20
+"""Bytes of tiles kept in memory; a capture with more goes to disk."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spool:
@@ -28,7 +32,7 @@ class Spool:
 
     Args:
         rules: how it was read.
-        tiles: uint8 [n, width], mapped, in order of arrival, masked.
+        tiles: uint8 [n, width], in memory or mapped, in order of arrival, masked.
         packets: PACKET [n], sorted by session and place in it.
         places: int64 [n], row of `tiles` of each of `packets`.
         sessions: SESSION [m], sorted by number.
@@ -79,31 +83,28 @@ def spool_capture(path: str | os.PathLike, rules: ReadingRules, file: pathlib.Pa
     Args:
         path: the capture, "-" for standard input.
         rules: how it is read; sessions that they drop are still in the spool.
-        file: where the tiles go, overwritten; it must outlive the spool.
+        file: where the tiles of a big capture go, overwritten; it must outlive the spool.
 
     Raises:
         CaptureError: nothing of it can be read. Damage further on is the spool's `fault`.
     """
     reader = read_batches(path, rules)
     parts = []
-    with open(file, "wb") as stream:
+    with _Tiles(file) as held:
         for tiles, packets, sessions in reader:
-            stream.write(np.ascontiguousarray(tiles))
-            width = tiles.shape[1]
             parts.append((packets, sessions))
+            held.add(tiles)
     packets, sessions = (np.concatenate(part) for part in zip(*parts, strict=True))
     del parts
     sessions = sessions[np.argsort(sessions["session"], kind="stable")]
     places = np.argsort(packets["session"], kind="stable")
     packets = packets[places]
-    shape = (len(packets), width)
-    mapped = len(packets) > 0  # an empty file cannot be mapped
     numbers = np.ascontiguousarray(packets["session"])
     first = np.searchsorted(numbers, sessions["session"], side="left")
     last = np.searchsorted(numbers, sessions["session"], side="right")
     return Spool(
         rules=rules,
-        tiles=np.memmap(file, np.uint8, "r", shape=shape) if mapped else np.zeros(shape, np.uint8),
+        tiles=held.array(),
         packets=packets,
         places=places,
         sessions=sessions,
@@ -113,6 +114,46 @@ def spool_capture(path: str | os.PathLike, rules: ReadingRules, file: pathlib.Pa
         dropped=reader.dropped,
         fault=reader.fault,
     )
+
+
+class _Tiles:
+    """Tiles as they come: in memory up to _MEMORY, then in a file."""
+
+    def __init__(self, file: pathlib.Path):
+        self._file, self._stream = file, None
+        self._parts: list[np.ndarray] = []
+        self._bytes = self._rows = 0
+
+    def __enter__(self) -> _Tiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream:
+            self._flush()
+            self._stream.close()
+
+    def add(self, tiles: np.ndarray) -> None:
+        """Take uint8 [n, width]."""
+        self._width = tiles.shape[1]
+        if len(tiles):
+            self._parts.append(tiles)
+            self._bytes += tiles.nbytes
+            self._rows += len(tiles)
+        if self._bytes > _MEMORY:
+            self._stream = self._stream or open(self._file, "wb")  # noqa: SIM115
+            self._flush()
+
+    def array(self) -> np.ndarray:
+        """Return all that came, uint8 [n, width]; call it when the context is left."""
+        shape = (self._rows, self._width)
+        if self._stream:
+            return np.memmap(self._file, np.uint8, "r", shape=shape)
+        return np.concatenate(self._parts) if self._parts else np.zeros(shape, np.uint8)
+
+    def _flush(self) -> None:
+        for tiles in self._parts:
+            self._stream.write(np.ascontiguousarray(tiles))
+        self._parts, self._bytes = [], 0
 
 
 def sha256_of(path: str | os.PathLike) -> str | None:

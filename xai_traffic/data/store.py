@@ -31,6 +31,9 @@ from xai_traffic.errors import ConfigError, DatasetError
 SCHEMA = 1
 """Raised whenever a file's columns or their meaning change."""
 
+_ROW_GROUP = 1 << 16
+"""Packet rows that are written together, at least."""
+
 _TIME = pa.timestamp("ns", tz="UTC")
 _METADATA = {"xai_traffic.schema": str(SCHEMA)}
 SESSION_SCHEMA = pa.schema(
@@ -236,12 +239,13 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
 class DatasetWriter:
     """Write tiles and packet rows session by session; tables and manifest come at the end.
 
-    Use it as a context manager, then call `finish`.
+    Use it as a context manager and call `finish` last in it.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.tiles = self.packet_rows = 0
+        self._waiting: list[pa.Table] = []
 
     def __enter__(self) -> DatasetWriter:
         self._stream = open(self.folder / TILES, "wb")  # noqa: SIM115
@@ -272,8 +276,15 @@ class DatasetWriter:
         self._stream.write(np.ascontiguousarray(tiles))
         self.tiles += len(tiles)
         if len(packets):
-            self._packets.write_table(packets.select(PACKET_SCHEMA.names).cast(PACKET_SCHEMA))
+            self._waiting.append(packets.select(PACKET_SCHEMA.names).cast(PACKET_SCHEMA))
             self.packet_rows += len(packets)
+        if sum(map(len, self._waiting)) >= _ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._packets.write_table(pa.concat_tables(self._waiting))
+            self._waiting = []
 
     def finish(self, sessions: pa.Table, manifest: dict) -> dict:
         """Write sessions.parquet and manifest.json; return the manifest as written.
@@ -281,6 +292,7 @@ class DatasetWriter:
         Raises:
             DatasetError: the sessions' tiles are not the tiles that were appended.
         """
+        self._flush()
         if self._write_header() != self._header:
             raise DatasetError(f"{TILES}: the header outgrew its room")
         counts = sessions["tiles"].to_numpy().astype(np.int64)
