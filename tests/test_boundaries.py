@@ -62,9 +62,8 @@ def test_imports_point_one_way(path):
             continue
         other = area(imported)
         if other not in ORDER:  # a name of the package itself, such as __version__
-            assert not hasattr(xt, other) or other.startswith("__") or own in ("cli", "demo"), (
-                f"{name} takes {imported} from the package: import the module that has it"
-            )
+            lazy = f"{name} takes {other} from the package: import the module that has it"
+            assert other.startswith("__") or not other or own in ("cli", "demo"), lazy
         elif own in ORDER:
             assert ORDER.index(other) <= ORDER.index(own), f"{name} imports {imported}"
 

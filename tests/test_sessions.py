@@ -1,5 +1,6 @@
 """Captures to sessions: session rules, what is kept and dropped, tables, and every real capture."""
 
+import csv
 import gzip
 import os
 import struct
@@ -319,3 +320,16 @@ def test_every_real_capture_is_read_and_accounted_for(captures, monkeypatch, fol
             packets += reader.packets
         sessions += count
     assert sessions and packets
+
+
+def test_hostile_captures_have_the_packets_that_their_index_counts(captures):
+    """The index was made by another reader: it agrees on packets, and on which files are bad."""
+    folder = captures / "hostile"
+    with open(folder / "index.csv", newline="") as file:
+        index = list(csv.DictReader(file))
+    assert len(index) == 754
+    for row in index:
+        _, error, reader = packets_of(folder / row["path"], ReadingRules(filter=""))
+        assert error is None
+        assert reader.packets == int(row["packets"]), row["path"]
+        assert bool(reader.fault) == bool(row["err"]), row["path"]

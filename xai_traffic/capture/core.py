@@ -22,6 +22,9 @@ VARIABLE = "XAI_TRAFFIC_CORE"
 STREAM_HEADER, STREAM_RECORD_HEADER, STREAM = 24, 16, 784
 """Bytes of a pcap file's header and of a record's, and of the part of it that ustc28 keeps."""
 
+FOREVER = 9e9
+"""Seconds; more than times of 64-bit nanoseconds can lie apart from 1970."""
+
 
 class Batch(NamedTuple):
     """What one piece of a capture gave.
@@ -80,7 +83,7 @@ class OpenCore:
             program if self.name == "numpy" else program.code,
             self.width,
             limit,
-            round(rules.idle_timeout * 1e9),
+            round(min(rules.idle_timeout, FOREVER) * 1e9),
             rules.max_open,
         )
 

@@ -260,7 +260,7 @@ def read_batches(path: str | os.PathLike, rules: ReadingRules) -> CaptureReader:
 
 def choose_sessions(sessions: np.ndarray, rules: ReadingRules) -> tuple[np.ndarray, dict[str, int]]:
     """Return the SESSION rows that the rules keep, by number, and the packets of the others."""
-    sessions = np.sort(sessions, order="session")
+    sessions = sessions[np.argsort(sessions["session"], kind="stable")]
     dropped: Counter[str] = Counter()
     few = sessions["packets"] < rules.min_packets
     empty = (sessions["payload_bytes"] == 0) & (rules.layers == "payload") & ~few
@@ -276,17 +276,19 @@ def gather(
     """Put the tiles of each kept session together, in the order of sessions and packets.
 
     Args:
-        tiles: uint8 [n, width], from batches, in their order.
+        tiles: uint8 [n, width], from batches, in their order: those of a session in packet order.
         packets: PACKET [n], likewise.
         sessions: SESSION [m]; packets of sessions that are not among them are left out.
         rules: those they were read by.
     """
     sessions, dropped = choose_sessions(sessions, rules)
     numbers = np.ascontiguousarray(sessions["session"])
-    order = np.lexsort((packets["packet"], packets["session"]))
-    order = order[np.isin(packets["session"][order], numbers)]
+    # Packets of a session come in their order, and a stable sort keeps it.
+    order = np.argsort(packets["session"], kind="stable")
+    row = np.searchsorted(numbers, packets["session"][order])
+    known = np.append(numbers, -1)[row] == packets["session"][order]
+    order, row = order[known], row[known]
     packets = packets[order]
-    row = np.searchsorted(numbers, packets["session"])
     packet_rows = np.bincount(row, minlength=len(sessions)).astype(np.int64)
     if rules.layout == "ustc28":
         written = np.full(len(sessions), _stream_start(rules.layers))
@@ -311,7 +313,7 @@ def session_table(
         packet_rows: int64 [N], rows in the packet table; equal to the tiles by default.
     """
     tiles = sessions["tiles"].astype(np.int64)
-    ends = [_endpoints(row) for row in sessions]
+    ends = _endpoints(sessions)
     return pa.table(
         {
             "session": pa.array(sessions["session"], pa.int64()),
@@ -326,7 +328,7 @@ def session_table(
             "packets": pa.array(sessions["packets"], pa.int64()),
             "bytes": pa.array(sessions["bytes"], pa.int64()),
             "community_id": pa.array([end[2] for end in ends], pa.string()),
-            "end": pa.array([ENDS[end] for end in sessions["end"]], pa.string()),
+            "end": pa.array([ENDS[end] for end in sessions["end"].tolist()], pa.string()),
             "first_tile": pa.array(np.cumsum(tiles) - tiles, pa.int64()),
             "tiles": pa.array(tiles, pa.int32()),
             "packet_rows": pa.array(tiles if packet_rows is None else packet_rows, pa.int32()),
@@ -360,16 +362,25 @@ def _protocol_name(number: int) -> str:
     return PROTOCOL_NAMES.get(number, str(number))
 
 
-def _endpoints(row: np.void) -> tuple[str, str, str | None]:
-    """Return both addresses as text and the Community ID.
+def _endpoints(sessions: np.ndarray) -> list[tuple[str, str, str | None]]:
+    """Return each session's two addresses as text, and its Community ID.
 
     ICMP's needs message types and SCTP's ports, which a session does not keep: theirs is None.
     """
-    family, size = (socket.AF_INET, 4) if row["family"] == 4 else (socket.AF_INET6, 16)
-    source, destination = (row[name][:size].tobytes() for name in ("source", "destination"))
-    protocol = int(row["protocol"])
-    flow = None
-    if protocol not in (ICMP, ICMP6, SCTP):
-        ports = int(row["source_port"]), int(row["destination_port"])
-        flow = community_id(protocol, source, destination, *ports)
-    return socket.inet_ntop(family, source), socket.inet_ntop(family, destination), flow
+    # Bytes and lists once for all rows: picking fields row by row takes four times as long.
+    sources, destinations = (
+        np.ascontiguousarray(sessions[name]).tobytes() for name in ("source", "destination")
+    )
+    columns = ("family", "protocol", "source_port", "destination_port")
+    rows = zip(*(sessions[name].tolist() for name in columns), strict=True)
+    ends = []
+    for number, (version, protocol, *ports) in enumerate(rows):
+        family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
+        source = sources[number * 16 : number * 16 + size]
+        destination = destinations[number * 16 : number * 16 + size]
+        flow = None
+        if protocol not in (ICMP, ICMP6, SCTP):
+            flow = community_id(protocol, source, destination, *ports)
+        names = socket.inet_ntop(family, source), socket.inet_ntop(family, destination)
+        ends.append((*names, flow))
+    return ends
