@@ -1,0 +1,312 @@
+"""Captures to datasets: every packet accounted for, nothing half done, bad beside good."""
+
+import gzip
+import json
+import logging
+import pathlib
+import struct
+
+import numpy as np
+import pytest
+
+from xai_traffic.capture.masking import apply_mask
+from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.capture.sessions import read_capture_by
+from xai_traffic.data import spool
+from xai_traffic.data.account import Entry
+from xai_traffic.data.build import convert, summarise
+from xai_traffic.data.duplicates import content_hash
+from xai_traffic.data.loader import Loader
+from xai_traffic.data.store import open_dataset
+from xai_traffic.errors import CaptureError, ConfigError, DatasetError
+
+FIVE = ReadingRules(rule="five_tuple")
+CLOSE = ReadingRules(rule="five_tuple", mask="addresses+ports")
+
+
+def packet(host: int, payload: bytes, *, back=False, port=443) -> bytes:
+    """Return an Ethernet frame of a UDP packet between 10.0.0.`host` and a server."""
+    client, server = bytes([10, 0, 0, host]), bytes([192, 0, 2, 1])
+    ends = (server, client) if back else (client, server)
+    ports = (port, 40000) if back else (40000, port)
+    udp = struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + b"".join(ends)
+    return bytes(12) + b"\x08\x00" + ip + udp
+
+
+ARP = bytes(12) + b"\x08\x06" + bytes(28)
+
+
+def write_capture(path: pathlib.Path, frames: list[bytes], *, cut=0) -> pathlib.Path:
+    """Write a pcap of the frames, without its last `cut` bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    for second, frame in enumerate(frames):
+        data += struct.pack("<IIII", second, 0, len(frame), len(frame)) + frame
+    data = data[: len(data) - cut]
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Two classes: web with two-way sessions, bot with copies, a neighbour's image and ARP."""
+    captures = tmp_path / "captures"
+    web = [frame for host in range(20) for frame in (packet(host, bytes([host])), ARP)]
+    web += [packet(host, b"answer", back=True) for host in range(20)]
+    write_capture(captures / "Benign" / "web.pcap", web)
+    bot = [packet(host, b"beacon %d" % (host % 3)) for host in range(10)]
+    bot += [packet(99, bytes([4])), packet(99, b"answer", back=True), ARP[:13]]
+    write_capture(captures / "Malware" / "bot.pcap.gz", bot)
+    return captures
+
+
+def packets_in(manifest):
+    return sum(row["packets"] for row in manifest["captures"])
+
+
+def check_account(manifest):
+    """Check the books from the manifest alone."""
+    for row in [*manifest["captures"], *manifest["per_class"].values()]:
+        assert row["packets"] == row["kept"]["packets"] + sum(row["dropped"].values())
+        assert row["sessions"] == row["kept"]["sessions"] + sum(row["dropped_sessions"].values())
+    of_classes = sum(row["packets"] for row in manifest["per_class"].values())
+    assert of_classes == packets_in(manifest)
+
+
+def test_captures_become_a_dataset(folder, tmp_path):
+    made = convert([folder], tmp_path / "out", rules=FIVE, split="random:60/20/20", seed=4)
+    assert made.failures == []
+    dataset = open_dataset(tmp_path / "out")
+    manifest = dataset.manifest
+    assert made.manifest == manifest
+    check_account(manifest)
+    assert dataset.classes == ["bot", "web"] and manifest["binary_classes"] == ["Benign", "Malware"]
+    assert [row["capture"] for row in manifest["captures"]] == [
+        "Benign/web.pcap",
+        "Malware/bot.pcap.gz",
+    ]
+    assert manifest["captures"][0]["dropped"] == {"not IP": 20}
+    assert manifest["captures"][1]["dropped"] == {"truncated header": 1}
+    assert all(len(row["sha256"]) == 64 for row in manifest["captures"])
+    assert manifest["per_class"]["web"]["splits"] == {"train": 12, "validation": 4, "test": 4}
+    assert len(dataset) == 20 + 11 and np.array_equal(
+        dataset.task_labels("binary"), 1 - dataset.labels
+    )
+    # what one capture gives alone is what it gives in a dataset
+    alone = read_capture_by(folder / "Benign" / "web.pcap", FIVE)
+    assert np.array_equal(dataset.tiles[: len(alone.tiles)], alone.tiles)
+    assert np.array_equal(dataset.images(np.arange(20)), alone.images())
+    columns = alone.table.drop(["capture"]).column_names
+    assert dataset.table.slice(0, 20).select(columns).equals(alone.table.select(columns))
+    assert dataset.packets.slice(0, 40).equals(alone.packets)
+    assert [table[0] for table in summarise(manifest)] == ["Kept", "Dropped"]
+
+
+def test_the_same_input_gives_the_same_bytes(folder, tmp_path):
+    for name in ("one", "two"):
+        convert([folder], tmp_path / name, rules=FIVE, seed=1)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_big_captures_go_through_a_file(folder, tmp_path, monkeypatch):
+    convert([folder], tmp_path / "one", rules=FIVE)
+    monkeypatch.setattr(spool, "_MEMORY", 1000)
+    monkeypatch.setattr(spool, "_PIECE", 1000)
+    convert([folder], tmp_path / "two", rules=FIVE)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_duplicates_and_images_under_two_labels(folder, tmp_path):
+    manifest = convert([folder], tmp_path / "out", rules=CLOSE).manifest
+    check_account(manifest)
+    bot = manifest["per_class"]["bot"]
+    assert bot["kept"]["sessions"] == 4 and bot["duplicates"] == 7
+    assert bot["dropped"]["duplicate"] == 7
+    assert manifest["per_class"]["web"]["kept"]["sessions"] == 20
+    assert manifest["label_conflicts"] == [{"a": "bot", "b": "web", "images": 1}]
+    tables = {title: rows for title, _, rows in summarise(manifest)}
+    assert tables["Images under two labels"] == [("bot", "web", 1)]
+
+
+def test_a_mask_put_on_later_gives_the_same_images(folder, tmp_path):
+    source = open_dataset(convert([folder], tmp_path / "plain", rules=FIVE, seed=2).dataset)
+    made = convert([source.path], tmp_path / "later", rules=ReadingRules(mask="ports+addresses"))
+    derived, direct = (
+        open_dataset(path)
+        for path in (made.dataset, convert([folder], tmp_path / "direct", rules=CLOSE).dataset)
+    )
+    check_account(derived.manifest)
+    assert derived.rules == direct.rules == CLOSE
+    for name in ("label", "content_hash"):
+        assert sorted(derived.table[name].to_pylist()) == sorted(direct.table[name].to_pylist())
+    assert derived.manifest["label_conflicts"] == direct.manifest["label_conflicts"]
+    removed = derived.manifest["duplicates_under_mask"]
+    assert sum(sum(split.values()) for split in removed.values()) == len(source) - len(derived) == 7
+    splits = {
+        key: split
+        for *key, split in zip(
+            *(source.table[name].to_pylist() for name in ("capture", "session", "split")),
+            strict=True,
+        )
+        for key in [tuple(key)]
+    }
+    order = ["train", "validation", "test"]
+    masked = apply_mask(source.tiles, source.packets, "addresses+ports")
+    best = {}
+    for row in range(len(source)):
+        first, count = source.first_tiles[row], source.tile_counts[row]
+        image = source.table["label"][row].as_py(), content_hash(masked[first : first + count])
+        place = order.index(source.table["split"][row].as_py())
+        best[image] = min(best.get(image, 9), place)
+    for row in derived.table.to_pylist():
+        assert row["split"] == splits[row["capture"], row["session"]]
+        assert order.index(row["split"]) == best[row["label"], row["content_hash"]]
+        tiles = derived.tiles[row["first_tile"] : row["first_tile"] + row["tiles"]]
+        assert content_hash(tiles) == row["content_hash"]
+    assert len(derived.packets) == len(derived.tiles)
+
+
+def test_what_cannot_be_derived_is_refused(folder, tmp_path):
+    plain = convert([folder], tmp_path / "plain", rules=FIVE).dataset
+    masked = convert([folder], tmp_path / "masked", rules=CLOSE).dataset
+    small = convert([folder], tmp_path / "small", rules=ReadingRules(layout="ustc28")).dataset
+    ttl = ReadingRules(mask="ttl")
+    for inputs, options, error, message in [
+        ([masked], {"rules": ttl}, DatasetError, "masked already"),
+        ([small], {"rules": ttl}, DatasetError, "layout ustc28"),
+        ([plain], {"rules": FIVE}, DatasetError, "name the --mask"),
+        ([plain, folder], {"rules": ttl}, ConfigError, "convert it alone"),
+        ([plain], {"rules": ttl, "split": "hash:70/10/20"}, ConfigError, "keeps its split"),
+        ([plain], {"rules": ttl, "labels": "x.csv"}, ConfigError, "keeps its labels"),
+        (
+            [plain],
+            {"rules": ReadingRules(mask="ttl", layers="network")},
+            ConfigError,
+            "layers 'network': the dataset was read with 'all'",
+        ),
+    ]:
+        with pytest.raises(error, match=message):
+            convert(inputs, tmp_path / "out", **options)
+    with pytest.raises(DatasetError, match="choose another"):
+        convert([plain], plain, rules=ttl, overwrite=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_captures_cost_nothing_beside_them(folder, tmp_path):
+    good = convert([folder], tmp_path / "good", rules=FIVE)
+    (folder / "Malware" / "noise.pcap").write_bytes(b"no capture at all")
+    (folder / "Malware" / "empty.pcap").write_bytes(b"")
+    write_capture(folder / "Malware" / "cut.pcap", [packet(1, b"x"), packet(2, b"y")], cut=5)
+    made = convert([folder], tmp_path / "out", rules=FIVE)
+    check_account(made.manifest)
+    failed = dict(made.failures)
+    assert sorted(failed) == ["Malware/cut.pcap", "Malware/empty.pcap", "Malware/noise.pcap"]
+    assert "cut short" in failed["Malware/cut.pcap"] and "packet 2" in failed["Malware/cut.pcap"]
+    assert "not a capture" in failed["Malware/noise.pcap"]
+    assert str(tmp_path) not in json.dumps(made.manifest)
+    assert made.manifest["per_class"]["cut"]["kept"] == {"packets": 1, "sessions": 1}
+    assert sorted(made.manifest["lost_classes"]) == ["empty", "noise"]
+    assert len(open_dataset(made.dataset)) == len(open_dataset(good.dataset)) + 1
+    tables = {title: rows for title, _, rows in summarise(made.manifest)}
+    assert len(tables["Captures with a fault"]) == 3
+
+
+def test_a_class_lost_to_the_minimum_is_named_loudly(folder, tmp_path, caplog):
+    write_capture(folder / "Benign" / "call.pcap", [packet(9, b"ring")])
+    with caplog.at_level(logging.WARNING, "xai_traffic"):
+        made = convert([folder], tmp_path / "out", rules=ReadingRules(min_packets=2))
+    check_account(made.manifest)
+    assert "class call IS LOST" in caplog.text and "below minimum packets" in caplog.text
+    assert made.manifest["lost_classes"]["call"]["sessions"] == 1
+    assert made.manifest["classes"] == ["bot", "web"]
+    assert made.manifest["per_class"]["bot"]["dropped_sessions"] == {"below minimum packets": 10}
+
+
+def test_sessions_without_payload_are_dropped_by_name(folder, tmp_path):
+    write_capture(folder / "Benign" / "ping.pcap", [packet(1, b""), packet(2, b"x")])
+    rules = ReadingRules(layers="payload", min_packets=1)
+    manifest = convert([folder], tmp_path / "out", rules=rules).manifest
+    check_account(manifest)
+    assert manifest["per_class"]["ping"]["dropped"] == {"no payload": 1}
+
+
+def test_labels_by_table(folder, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "capture,filter,label,binary_label\n"
+        "*/web.pcap,src net 10.0.0.0/29,early,Benign\n"
+        "*/web.pcap,host 10.0.0.19,last,\n"
+        "*.gz,,beacon,Malware\n"
+        "never,,never,\n"
+    )
+    made = convert([folder], tmp_path / "out", rules=FIVE, labels=labels)
+    check_account(made.manifest)
+    counts = {name: row["kept"]["sessions"] for name, row in made.manifest["per_class"].items()}
+    assert counts == {"": 0, "beacon": 11, "early": 8, "last": 1}
+    rest = made.manifest["per_class"][""]
+    assert rest["dropped_sessions"] == {"no label": 11}
+    assert rest["dropped"] == {"no label": 22, "not IP": 20, "truncated header": 1}
+    assert "line 5 of the label table labels no session" in made.manifest["warnings"]
+    with pytest.raises(DatasetError, match="1 sessions are neither"):
+        open_dataset(made.dataset).task_labels("binary")
+
+
+def test_one_capture_by_name(folder, tmp_path):
+    made = convert([folder / "Benign" / "web.pcap"], tmp_path / "out", rules=FIVE)
+    assert made.manifest["classes"] == ["web"]
+    assert open_dataset(made.dataset).table["binary_label"].unique().to_pylist() == ["Benign"]
+
+
+def test_nothing_is_written_when_nothing_is_left(folder, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DatasetError, match="no session is left.*below minimum"):
+        convert([folder], tmp_path / "out", rules=ReadingRules(min_packets=50))
+    with pytest.raises(CaptureError, match="no such file"):
+        convert([tmp_path / "none"], tmp_path / "out", rules=FIVE)
+    with pytest.raises(ConfigError, match="sum to"):
+        convert([folder], tmp_path / "out", rules=FIVE, split="random:1/1/1")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_existing_datasets_are_kept_unless_told(folder, tmp_path):
+    convert([folder], tmp_path / "out", rules=FIVE)
+    with pytest.raises(DatasetError, match="--overwrite"):
+        convert([folder], tmp_path / "out", rules=CLOSE)
+    assert open_dataset(tmp_path / "out").rules == FIVE
+    convert([folder], tmp_path / "out", rules=CLOSE, overwrite=True)
+    assert open_dataset(tmp_path / "out").rules == CLOSE
+
+
+def test_the_account_refuses_what_does_not_add_up():
+    entry = Entry()
+    entry.drop_packets({"not IP": 3})
+    entry.add(np.array([2, 5]), np.array(["", "no label"], object))
+    entry.check("a.pcap", seen=10)
+    with pytest.raises(DatasetError, match="11 packets in .* defect"):
+        entry.check("a.pcap", seen=11)
+    assert Entry.from_dict(entry.to_dict()) == entry
+
+
+def test_ustc_prefixes_end_to_end(captures, tmp_path):
+    made = convert([captures / "ustc" / "session_prefix"], tmp_path / "out", rules=FIVE)
+    manifest = made.manifest
+    check_account(manifest)
+    assert made.failures == [] and len(manifest["classes"]) == 20
+    assert sum(row["sessions"] for row in manifest["captures"]) == 10_658
+    assert packets_in(manifest) == 37_495
+    dataset = open_dataset(made.dataset)
+    kept = sum(row["kept"]["packets"] for row in manifest["captures"])
+    assert kept == sum(dataset.table["packets"].to_pylist())
+    splits = [len(dataset.rows(split)) for split in ("train", "validation", "test")]
+    assert np.abs(np.array(splits) / len(dataset) - [0.7, 0.1, 0.2]).max() < 0.002
+    loader = Loader(dataset, dataset.rows("test"), 256, shuffle=False)
+    images = np.concatenate([batch["tiles"][batch["weights"] > 0] for batch in loader])
+    assert len(images) == splits[2]
+    mask = "addresses+ports+ids+window+options"
+    masked = convert([made.dataset], tmp_path / "masked", rules=ReadingRules(mask=mask)).manifest
+    check_account(masked)
+    assert masked["per_class"]["SMB"]["duplicates"] == 381
+    assert masked["label_conflicts"][0] == {"a": "Neris", "b": "Virut", "images": 7}
