@@ -14,12 +14,12 @@ def _timed(number: int, record) -> tuple:
 
 def pcap(records, *, order="<", magic=MICROSECONDS, link=1) -> bytes:
     """Return a pcap file of records: bytes, or (seconds, fraction, bytes[, wire length])."""
-    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)
+    out = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)]
     for number, record in enumerate(records):
         seconds, fraction, data, *wire = _timed(number, record)
         lengths = len(data), wire[0] if wire else len(data)
-        out += struct.pack(order + "IIII", seconds, fraction, *lengths) + data
-    return out
+        out += [struct.pack(order + "IIII", seconds, fraction, *lengths), data]
+    return b"".join(out)
 
 
 def block(kind: int, body: bytes, *, order="<", trailer: int | None = None) -> bytes:

@@ -526,7 +526,8 @@ static void walk(Core *core, const uint8_t *p, size_t n)
 
 /* ---- Decoding ------------------------------------------------------------------------------ */
 
-enum { MAX_TAGS = 8, MAX_EXTENSIONS = 16, MAX_TRANSPORT = 65000, TCP = 6, UDP = 17 };
+/* With so few tags and extension headers no header begins beyond the reach of a 16-bit offset. */
+enum { MAX_TAGS = 8, MAX_EXTENSIONS = 16, TCP = 6, UDP = 17 };
 
 static bool is_vlan(uint16_t type)
 {
@@ -668,8 +669,6 @@ static Drop decode_ipv6(const Frame *frame, Packet *packet)
 
 static inline Drop decode_transport(const Frame *frame, Packet *packet)
 {
-    if (packet->transport > MAX_TRANSPORT)
-        return TRUNCATED;
     const uint8_t *p = frame->bytes + packet->transport;
     uint32_t room = packet->end - packet->transport, header = 0;
     packet->source_port = packet->destination_port = 0;

@@ -13,8 +13,9 @@
 
 As in tcpdump, "and" and "or" bind equally tight, from left to right: `tcp or udp and port 53` is
 `(tcp or udp) and port 53`. "not" binds tighter. A bare value takes the words of the value before
-it: `port 67 or 68`, `port (67 or 68)`; a bare address means `host`. Without a side either side
-may match. `port` matches TCP and UDP only. The empty expression matches every packet.
+it within the same parentheses: `port 67 or 68`, `port (67 or 68)`; a first bare address means
+`host`. Without a side either side may match. `port` matches TCP and UDP only. The empty expression
+matches every packet.
 
 Not in the subset, and refused: host and service names, `ether`, `vlan`, `gateway`, byte
 arithmetic such as `tcp[13]`.
@@ -250,7 +251,9 @@ class _Parser:
 
     def parse_term(self) -> None:
         if self.peek() == "(":
+            outside, self.words = self.words, _Words()
             self.parse_group(self.parse_expression)
+            self.words = outside
         elif self.peek() in _WORDS:
             self.parse_primitive()
         elif not re.fullmatch(r"[0-9a-fA-F:./-]*[0-9:][0-9a-fA-F:./-]*", self.peek()):
