@@ -61,6 +61,7 @@ CASES = {
     "src and dst host 10.1.2.3": (ODD,),
     "dst host fe80::2": (WEB6, PING6),
     "10.1.2.4 or 2001:db8::1": (PING, WEB6),
+    "port 80 and (10.1.2.3 or fe80::2) or 81": (WEB, WEB6, ODD),
     "net 10": (WEB, DNS, PING, ODD),
     "net 10.1.2.4/31": (PING,),
     "net 192.168": (WEB, DNS),
@@ -171,7 +172,7 @@ def random_expression(rng: random.Random, depth: int) -> str:
         left, right = (random_expression(rng, depth - 1) for _ in range(2))
         word = rng.choice(("and", "or", "&&", "||"))
         return rng.choice(("", "not ")) + f"({left} {word} {right})"
-    return rng.choice([expression for expression in CASES if expression.strip()])
+    return "(" + rng.choice([expression for expression in CASES if expression.strip()]) + ")"
 
 
 def captured(packet: tuple) -> tuple:
