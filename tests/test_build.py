@@ -1,6 +1,7 @@
 """Captures to datasets: every packet accounted for, nothing half done, bad beside good."""
 
 import gzip
+import io
 import json
 import logging
 import pathlib
@@ -258,6 +259,18 @@ def test_one_capture_by_name(folder, tmp_path):
     made = convert([folder / "Benign" / "web.pcap"], tmp_path / "out", rules=FIVE)
     assert made.manifest["classes"] == ["web"]
     assert open_dataset(made.dataset).table["binary_label"].unique().to_pylist() == ["Benign"]
+
+
+def test_standard_input_needs_a_label_table(folder, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="--labels"):
+        convert(["-"], tmp_path / "out", rules=FIVE)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("label\npiped\n")
+    with open(folder / "Benign" / "web.pcap", "rb") as stream:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(stream))
+        made = convert(["-"], tmp_path / "out", rules=FIVE, labels=labels)
+    assert made.manifest["captures"][0]["sha256"] is None
+    assert made.manifest["per_class"]["piped"]["kept"]["sessions"] == 20
 
 
 def test_nothing_is_written_when_nothing_is_left(folder, tmp_path):

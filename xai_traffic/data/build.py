@@ -16,7 +16,7 @@ from xai_traffic import __version__
 from xai_traffic.capture.core import core_name
 from xai_traffic.capture.filters import compile_filter
 from xai_traffic.capture.masking import MASK_VERSION, mask_name
-from xai_traffic.capture.reader import find_captures
+from xai_traffic.capture.reader import STANDARD_INPUT, find_captures
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import (
     BELOW_MINIMUM,
@@ -108,6 +108,8 @@ def convert(
             return Conversion(out, derive(source, out, rules.mask, overwrite=overwrite), [])
         spec = parse_split(split or DEFAULT_SPLIT)
         table = read_label_table(labels) if labels is not None else None
+        if table is None and STANDARD_INPUT in map(os.fspath, inputs):
+            raise ConfigError("standard input lies in no folder that could label it: add --labels")
         with new_folder(out, overwrite) as folder:
             making = _Making(rules, table)
             found = find_captures(inputs)
@@ -189,7 +191,6 @@ class _Making:
             entry.check(name, spool.seen)
         if fault:
             fault = fault.removeprefix(str(path)).lstrip(",: ")
-            log.warning("%s: %s", printable(name), printable(fault))
             self.failures.append((name, fault))
         self.captures.append({**facts, **entry.to_dict(), "fault": fault})
 
