@@ -1,15 +1,44 @@
 """A small dataset whose classes are told apart by a few bytes, for tests of the training."""
 
+import atexit
 import pathlib
+import shutil
+import tempfile
+from typing import Any
 
+import jax
+import ml_collections
 import numpy as np
 import pyarrow as pa
 
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.store import Dataset, DatasetWriter, open_dataset
+from xai_traffic.training.config import load_config
 
 CLASSES = ["Chat", "Htbot <b>", "Virut"]
+CACHE = tempfile.mkdtemp(prefix="xai-traffic-compiled-")
+"""Compiled programs, shared by the trainings of one test session."""
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+TINY = {"depth": 1, "dim": 16, "mlp_dim": 16, "encoding": "scaled", "stem": "linear", "packets": 8}
+"""Options of a ViT that compiles in a second."""
+
+
+def tiny_config(dataset: Dataset, **overrides: Any) -> ml_collections.ConfigDict:
+    """Return a config of a tiny ViT: 4 steps an epoch, two epochs, one device."""
+    return load_config(
+        "configs/vit.py:multiclass,debug",
+        **{
+            "data.path": dataset.path,
+            "model.options": TINY,
+            "compilation_cache": CACHE,
+            "log.images": 0,
+            "log.every_steps": 1,
+            "optimizer.learning_rate": 1e-2,
+            **overrides,
+        },
+    )
 
 
 def make_dataset(

@@ -8,7 +8,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    LatestN,
+    PreservationPolicy,
+)
 
 from xai_traffic.errors import RunError
 from xai_traffic.training.state import TrainState
@@ -28,17 +32,13 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, keep: int = 1, *, read_only: bool = False):
         self.folder = pathlib.Path(folder).absolute()
+        self._best = _KeepBest()
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 create=not read_only,
                 read_only=read_only,
-                preservation_policy=AnyPreservationPolicy(
-                    [
-                        LatestN(keep),
-                        BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False),
-                    ]
-                ),
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
             ),
         )
 
@@ -58,17 +58,16 @@ class Checkpoints:
         """Steps of all complete checkpoints."""
         return sorted(self._manager.all_steps())
 
-    def save(
-        self, step: int, state: TrainState, position: dict[str, Any], rank: float | None = None
-    ) -> None:
+    def save(self, step: int, state: TrainState, position: dict[str, Any], best_step: int) -> None:
         """Write a checkpoint in the background.
 
         Args:
             step: steps done; nothing is written when it is there already.
             state: of the training.
-            position: JSON values.
-            rank: how good it is, higher is better; None in the middle of an epoch.
+            position: JSON values; ["stopping"]["best_step"] is read back by `restore`.
+            best_step: which checkpoint to keep, be it old or this one; 0 for none yet.
         """
+        self._best.step = best_step
         if step in self._manager.all_steps():
             return
         items = {
@@ -78,12 +77,7 @@ class Checkpoints:
         }
         if state.average:
             items["average"] = ocp.args.StandardSave(state.average)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(**items),
-            metrics=None if rank is None else {"rank": rank, "step": step},
-            force=True,
-        )
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def restore(
         self, step: int, like: TrainState, sharding: Sharding
@@ -111,6 +105,7 @@ class Checkpoints:
             average=found["average"] if like.average else {},
             optimizer=found["training"]["optimizer"],
         )
+        self._best.step = found["position"]["stopping"]["best_step"]
         return state, found["position"]
 
     def restore_variables(
@@ -150,11 +145,6 @@ class Checkpoints:
             ) from error
 
 
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Rank by score; of equal ones the earlier, as early stopping does."""
-    return metrics["rank"], -metrics["step"]
-
-
 def _rest(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "optimizer": state.optimizer}
 
@@ -163,3 +153,16 @@ def _abstract(tree: Any, sharding: Sharding) -> Any:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
     )
+
+
+class _KeepBest(PreservationPolicy):
+    """Keep the checkpoint that early stopping calls the best.
+
+    orbax' own policies judge by metrics that it forgets at a restart, and keep the later of
+    equals.
+    """
+
+    step = 0
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        return [checkpoint.step == self.step for checkpoint in checkpoints]

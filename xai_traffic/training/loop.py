@@ -79,7 +79,7 @@ def train(
         watch = StepWatch(job.dataset, workdir)
         watch.good_checkpoint = checkpoints.latest
 
-        def save(rank: float | None = None) -> None:
+        def save() -> None:
             watch.settle()
             seconds = before + time.monotonic() - began
             position = {
@@ -87,7 +87,7 @@ def train(
                 "stopping": vars(stopping),
                 "seconds": seconds,
             }
-            checkpoints.save(step, state, position, rank)
+            checkpoints.save(step, state, position, stopping.best_step)
             watch.good_checkpoint = step
 
         with RunLog(workdir, step, writes=first) as run_log:
@@ -125,7 +125,7 @@ def train(
                     run_log.picture("validation/confusion_matrix", picture, step)
                     told = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
                     log.info("%s: validation %s", name, told)
-                save(stopping.rank(scores))
+                save()
                 if interruption.asked:
                     raise KeyboardInterrupt
             checkpoints.wait()

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: the confusion matrix, and sessions beside what their verdict rests on."""
+"""Pictures for TensorBoard: the confusion matrix, and sessions under their heat maps."""
 
 from __future__ import annotations
 

@@ -1,0 +1,118 @@
+"""An interrupted run goes on and ends with the bits of an uninterrupted one."""
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+from small_dataset import make_dataset, tiny_config
+
+from xai_traffic.errors import RunError
+from xai_traffic.training.logging import read_events
+from xai_traffic.training.loop import train
+
+
+class Stopped(Exception):
+    pass
+
+
+def config_for(dataset, **overrides):
+    return tiny_config(
+        dataset,
+        **{
+            "checkpoint.every_steps": 2,
+            "augment.packet_dropout": 0.2,
+            "augment.tail_dropout": 0.2,
+            "model.options.dropout": 0.1,
+            **overrides,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("resume") / "dataset")
+
+
+@pytest.fixture(scope="module")
+def straight(dataset, tmp_path_factory):
+    run = tmp_path_factory.mktemp("resume") / "straight"
+    return run, train(config_for(dataset), run)
+
+
+def stop_at(step):
+    def on_step(done):
+        if done == step:
+            raise Stopped
+
+    return on_step
+
+
+def rows_of(run):
+    with open(run / "metrics.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:  # depends on the clock
+        row.pop("train/images_per_second")
+    return rows
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_goes_on_to_the_same_bits(dataset, straight, tmp_path, step):
+    """Stopped before the first checkpoint, at an epoch's end, and inside an epoch."""
+    with pytest.raises(Stopped):
+        train(config_for(dataset), tmp_path, on_step=stop_at(step))
+    assert not (tmp_path / "result.json").exists()
+    result = train(config_for(dataset), tmp_path)
+    run, expected = straight
+    for key in ("params_sha256", "best_params_sha256", "best", "best_step", "step", "epoch"):
+        assert result[key] == expected[key], key
+    assert rows_of(tmp_path) == rows_of(run)
+    steps = [
+        (event.step, value.tag)
+        for path in sorted((tmp_path / "events" / "train").iterdir())
+        for _, event in read_events(path)
+        for value in event.summary.value
+        if value.tag.startswith(("train/loss", "validation/loss"))
+    ]
+    assert len(steps) == len(set(steps)) == result["step"] + result["epoch"]
+
+
+def test_signal_saves_the_step_it_came_in(dataset, straight, tmp_path):
+    def on_step(done):
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config_for(dataset, **{"checkpoint.every_steps": 0}), tmp_path, on_step=on_step)
+    assert (tmp_path / "checkpoints" / "4").is_dir()
+    result = train(config_for(dataset), tmp_path)
+    assert result["params_sha256"] == straight[1]["params_sha256"]
+
+
+def test_finished_run_is_left_as_it_is(dataset, straight):
+    run, expected = straight
+    before = (run / "result.json").stat().st_mtime_ns
+    assert train(config_for(dataset), run) == expected
+    assert (run / "result.json").stat().st_mtime_ns == before
+
+
+def test_other_config_is_refused_with_what_differs(dataset, straight):
+    with pytest.raises(RunError, match="seed is 0 there and 5 here"):
+        train(config_for(dataset, seed=5), straight[0])
+
+
+def test_other_folder_is_refused(dataset, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is no run"):
+        train(config_for(dataset), tmp_path)
+
+
+def test_changed_dataset_is_refused(dataset, tmp_path):
+    other = make_dataset(tmp_path / "dataset", seed=1)
+    with pytest.raises(Stopped):
+        train(config_for(other), tmp_path / "run", on_step=stop_at(1))
+    manifest = json.loads((other.path / "manifest.json").read_text())
+    (other.path / "manifest.json").write_text(json.dumps({**manifest, "seed": 9}))
+    with pytest.raises(RunError, match="another dataset"):
+        train(config_for(other), tmp_path / "run")
