@@ -116,18 +116,15 @@ def per_class_of(per_class: dict[str, Entry], table: pa.Table) -> dict[str, dict
         per_class: the accounts.
         table: sessions kept, with `label` and `split`.
     """
-    labels = table["label"].to_numpy(zero_copy_only=False)
-    splits = table["split"].to_numpy(zero_copy_only=False)
+    groups = table.group_by(["label", "split"]).aggregate([([], "count_all")])
+    sizes = {(row["label"], row["split"]): row["count_all"] for row in groups.to_pylist()}
     return {
         label: {
             **entry.to_dict(),
             "duplicates": sum(
                 entry.dropped_sessions[reason] for reason in (DUPLICATE, DUPLICATE_UNDER_MASK)
             ),
-            "splits": {
-                split: int(np.count_nonzero((labels == label) & (splits == split)))
-                for split in SPLITS
-            },
+            "splits": {split: sizes.get((label, split), 0) for split in SPLITS},
         }
         for label, entry in sorted(per_class.items())
         if label != NO_LABEL or entry.packets

@@ -84,7 +84,7 @@ def assign_split(table: pa.Table, spec: SplitSpec, seed: int) -> tuple[np.ndarra
     """
     if not len(table):
         return np.zeros(0, np.int8), []
-    classes, labels = np.unique(table["label"].to_numpy(zero_copy_only=False), return_inverse=True)
+    classes, labels = _encode(table["label"])
     groups = _codes(table, "capture") if spec.key == "capture" else five_tuple_groups(table)
     if spec.key == "hash":
         split = _by_hash(table, spec, groups, seed)
@@ -96,15 +96,21 @@ def assign_split(table: pa.Table, spec: SplitSpec, seed: int) -> tuple[np.ndarra
 def five_tuple_groups(table: pa.Table) -> np.ndarray:
     """Return int64 [N], equal for sessions of the same capture, protocol and endpoint pair."""
     ends = pa.chunked_array([*table["source"].chunks, *table["destination"].chunks])
-    address = ends.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
     ports = np.concatenate([table[name].to_numpy() for name in ("source_port", "destination_port")])
-    a, b = (address << 16 | ports).reshape(2, -1)
+    a, b = _dense(_encode(ends)[1] << 16 | ports).reshape(2, -1)
     group = _pair(_codes(table, "capture"), _codes(table, "protocol"))
-    return _pair(_pair(group, _dense(np.minimum(a, b))), _dense(np.maximum(a, b)))
+    return _pair(_pair(group, np.minimum(a, b)), np.maximum(a, b))
 
 
 def _codes(table: pa.Table, name: str) -> np.ndarray:
-    return _dense(table[name].to_numpy(zero_copy_only=False))
+    return _encode(table[name])[1]
+
+
+def _encode(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column's distinct values, sorted, and int64 [N] into them."""
+    encoded = column.combine_chunks().dictionary_encode()
+    names, where = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False), return_inverse=True)
+    return names, where[encoded.indices.to_numpy()].astype(np.int64)
 
 
 def _dense(values: np.ndarray) -> np.ndarray:
