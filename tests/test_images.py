@@ -151,3 +151,11 @@ def test_ustc28_batches_leave_out_what_the_stream_does_not_reach(tmp_path, monke
     monkeypatch.setattr("xai_traffic.capture.reader.CHUNK", 100)
     rows = np.concatenate([batch.packets for batch in CaptureReader(path, rules)])
     assert len(rows) == {"all": 3, "payload": 4}[layers]
+
+
+@pytest.mark.parametrize("layers", ["all", "payload"])
+def test_ustc28_of_nothing(tmp_path, layers):
+    path = write(tmp_path / "a.pcap", session_of([b""]))
+    sessions = xt.read_capture(path, layout="ustc28", layers=layers, min_packets=2)
+    assert sessions.images().shape == (0, 28, 28) and sessions.tiles.shape == (0, 256)
+    assert sessions.dropped == {"below minimum packets": 1} and len(sessions.packets) == 0

@@ -67,7 +67,7 @@ def images_of(tiles: np.ndarray, first_tile: np.ndarray, count: np.ndarray) -> n
 def stream_images(tiles: np.ndarray, first_tile: np.ndarray) -> np.ndarray:
     """Return the images uint8 [N, 28, 28] of sessions under layout ustc28."""
     rows = np.asarray(first_tile, np.int64)[:, None] + np.arange(STREAM_TILES)
-    return tiles[rows].reshape(len(rows), -1)[:, :STREAM].reshape(-1, 28, 28)
+    return tiles[rows].reshape(-1, STREAM_TILES * TILE)[:, :STREAM].reshape(-1, 28, 28)
 
 
 def stream_positions(
@@ -126,7 +126,7 @@ def stream_tiles(
         headers["seconds"] = seconds & 0xFFFFFFFF
         headers["micros"] = rest // 1000
         headers["captured"], headers["wire"] = packets["captured"], packets["wire"]
-        octets = headers.view(np.uint8).reshape(len(packets), -1)
+        octets = headers.view(np.uint8).reshape(len(packets), RECORD_HEADER.itemsize)
         _write(streams, row, begins, octets, np.full(len(packets), octets.shape[1]))
         begins = begins + octets.shape[1]
     _write(streams, row, begins, tiles, packets["length"].astype(np.int64))
