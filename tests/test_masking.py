@@ -220,6 +220,8 @@ def made_packets():
         ip4(6, tcp(options=b"")),
         ip4(6, tcp(b"x" * 400)),
         ip4(17, udp(), target="e00000fb"),
+        ip4(17, udp(), target="effffffa"),
+        ip4(17, udp(), target="f0000001"),
         ip4(17, udp(), target="ffffffff"),
         ip4(17, udp(), options=b"\x94\x04\x00\x00"),
         ip4(1, b"\x08\x00\x12\x34an echo"),

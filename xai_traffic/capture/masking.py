@@ -126,7 +126,10 @@ def _worked_out(
         raise ValueError(f"{len(tiles)} tiles, but {len(columns['length'])} packet rows")
     for first in range(0, len(tiles), _ROWS):
         rows = slice(first, min(first + _ROWS, len(tiles)))
-        part = _Part.of(tiles[rows], {name: column[rows] for name, column in columns.items()})
+        part = _Part.of(
+            tiles[rows],
+            {name: column[rows].astype(np.int32) for name, column in columns.items()},
+        )
         if "header" in names:
             part.hide_header()
         else:
@@ -139,12 +142,10 @@ def _worked_out(
 
 
 def _columns(packets: Any) -> dict[str, np.ndarray]:
-    """Return the columns a mask needs as int32 arrays, from any of the forms rows come in."""
+    """Return the columns a mask needs as arrays, from any of the forms rows come in."""
     if isinstance(packets, (np.ndarray, np.void, Mapping)):
-        columns = {name: np.atleast_1d(packets[name]) for name in _COLUMNS}
-    else:
-        columns = {name: packets.column(name).to_numpy() for name in _COLUMNS}
-    return {name: column.astype(np.int32) for name, column in columns.items()}
+        return {name: np.atleast_1d(packets[name]) for name in _COLUMNS}
+    return {name: packets.column(name).to_numpy() for name in _COLUMNS}
 
 
 @dataclasses.dataclass
