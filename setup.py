@@ -39,6 +39,7 @@ core = (
         Extension(
             "xai_traffic.capture._core",
             ["xai_traffic/capture/_core.c"],
+            depends=sorted(glob.glob("xai_traffic/capture/_core*.h")),
             define_macros=limited,
             py_limited_api=True,
             optional=True,
