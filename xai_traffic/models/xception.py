@@ -29,7 +29,7 @@ VARIANTS = {
     "seed": {"width": 1.0, "middle": 8, "encoding": "raw", "head": "pool", "dropout": 0.0},
     "small": _SMALL,
     "cpu": {**_SMALL, "packets": 16},
-    "debug": {"width": 0.0625, "middle": 1, "encoding": "scaled", "packets": 16},
+    "debug": {"width": 0.0625, "entry": 1, "middle": 1, "encoding": "scaled", "packets": 16},
 }
 
 
@@ -41,6 +41,7 @@ class Xception(nn.Module):
         packets: tiles it reads, 1..8 or a multiple of 8.
         encoding, frequencies: see `models/encoding.py`.
         width: factor of all channel counts, rounded to multiples of 8.
+        entry: reducing blocks of the entry flow, 1..3 (blocks 2, 3, 4).
         middle: blocks of the middle flow, 0..8; the exit flow keeps the names 13 and 14.
         head: "pool" (global mean) or "flatten".
         hidden: widths of dense layers before the last one.
@@ -54,6 +55,7 @@ class Xception(nn.Module):
     encoding: str = "raw"
     frequencies: int = 4
     width: float = 1.0
+    entry: int = 3
     middle: int = 8
     head: str = "pool"
     hidden: tuple[int, ...] = ()
@@ -65,8 +67,8 @@ class Xception(nn.Module):
             raise ValueError(f"encoding {self.encoding!r}: choose {', '.join(ENCODINGS)}")
         if self.head not in ("pool", "flatten"):
             raise ValueError(f"head {self.head!r}: choose pool, flatten")
-        if not 0 <= self.middle <= 8:
-            raise ValueError(f"middle must be 0..8, not {self.middle}")
+        if not 0 <= self.middle <= 8 or not 1 <= self.entry <= 3:
+            raise ValueError(f"middle must be 0..8 and entry 1..3: {self.middle}, {self.entry}")
         if self.width <= 0:
             raise ValueError(f"width must be positive, not {self.width}")
 
@@ -98,13 +100,14 @@ class Xception(nn.Module):
             x = Conv(width(channels), 3, stride, "VALID", dtype=self.dtype, name=name)(x)
             x = nn.relu(batch_norm(f"{name}_bn", train, self.dtype)(x))
             x = record("stem" if number == 1 else "block1", x)
-        for block, first, second in ((2, 128, 128), (3, 256, 256), (4, 728, 728)):
+        for block, first, second in ((2, 128, 128), (3, 256, 256), (4, 728, 728))[: self.entry]:
             x = self._reducing(x, block, width(first), width(second), train)
             x = record(f"block{block}", x)
         for block in range(5, 5 + self.middle):
             skip = x
             for number in (1, 2, 3):
-                x = self._separable(nn.relu(x), f"block{block}_sepconv{number}", width(728), train)
+                name = f"block{block}_sepconv{number}"
+                x = self._separable(nn.relu(x), name, skip.shape[-1], train)
             x = record(f"block{block}", x + skip)
         x = record("block13", self._reducing(x, 13, width(728), width(1024), train))
         for number, channels in ((1, 1536), (2, 2048)):
