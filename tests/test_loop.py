@@ -1,0 +1,241 @@
+"""The loop and its parts: losses, weights, schedules, augmentation, stopping, and bad numbers."""
+
+import ast
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_dataset import CLASSES, make_dataset, tiny_config
+
+from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.training import loop
+from xai_traffic.training.augment import (
+    augment,
+    byte_dropout,
+    byte_swap,
+    mixup,
+    packet_dropout,
+    tail_dropout,
+)
+from xai_traffic.training.config import load_config
+from xai_traffic.training.logging import read_events
+from xai_traffic.training.loop import train
+from xai_traffic.training.losses import (
+    balanced_weights,
+    cross_entropy,
+    one_hot,
+    smooth,
+    weighted_mean,
+)
+from xai_traffic.training.metrics import add_batch, empty_sums, scores_of
+from xai_traffic.training.optim import make_optimizer, make_schedule, move_average
+from xai_traffic.training.stopping import Stopping
+
+RNG = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("loop") / "dataset")
+
+
+def test_learns_and_leaves_everything_behind(dataset, tmp_path):
+    config = tiny_config(dataset, epochs=12, **{"log.images": 1, "log.every_steps": 4})
+    result = train(config, tmp_path)
+    assert result["best"]["accuracy"] > 0.9
+    assert result["step"] == 12 * (63 // 16)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert json.loads((tmp_path / "reading.json").read_text())["classes"] == CLASSES
+    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 12
+    tags = {
+        value.tag
+        for path in (tmp_path / "events" / "train").iterdir()
+        for _, event in read_events(path)
+        for value in event.summary.value
+    }
+    assert {
+        "train/loss",
+        "train/learning_rate",
+        "train/images_per_second",
+        "validation/macro_f1",
+        "validation/confusion_matrix",
+        "examples/0",
+        "config/text_summary",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    } <= tags
+
+
+def test_loss_that_is_not_finite_names_step_sessions_and_checkpoint(dataset, tmp_path):
+    config = tiny_config(dataset, **{"optimizer.name": "sgd", "optimizer.clip": 0.0})
+    config.optimizer.learning_rate = 1e38
+    config.optimizer.schedule = "constant"
+    with pytest.raises(RunError, match=r"step \d+: .*not finite.* session \d+.*checkpoint"):
+        train(config, tmp_path)
+    report = json.loads((tmp_path / "not-finite.json").read_text())
+    assert len(report["sessions"]) == 16
+    assert set(report["sessions"][0]) == {"capture", "session"}
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_binary_task_has_two_logits(dataset, tmp_path):
+    config = tiny_config(dataset, task="binary", epochs=1, **{"data.class_weights": "balanced"})
+    train(config, tmp_path)
+    assert json.loads((tmp_path / "reading.json").read_text())["classes"] == ["Benign", "Malware"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"data.mask": "header"}, "data.mask is 'header' and the dataset .* mask 'none'"),
+        ({"batch_size": 64}, "there are 63 training sessions: set --config.batch_size=32"),
+        ({"batch_size": 10, "mesh.data": 4}, "cannot be shared by 4 devices"),
+        ({"model.variant": "huge"}, "model.variant 'huge'"),
+    ],
+)
+def test_config_that_does_not_fit_is_refused_before_anything_is_made(
+    dataset, tmp_path, overrides, message
+):
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(dataset, **{"data.limit": 0, **overrides}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_loop_is_one_readable_function():
+    tree = ast.parse(pathlib.Path(loop.__file__).read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if getattr(node, "name", "") == "train")
+    assert function.end_lineno - function.lineno < 120
+
+
+def test_losses_agree_with_the_definition():
+    logits, labels = jnp.array([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]]), jnp.array([0, 2])
+    log = np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+    found = cross_entropy(logits, one_hot(labels, 3))
+    np.testing.assert_allclose(found, [-log[0, 0], -log[1, 2]], rtol=1e-6)
+    smoothed = cross_entropy(logits, smooth(one_hot(labels, 3), 0.3))
+    expected = [-(0.8 * log[0, 0] + 0.1 * log[0, 1] + 0.1 * log[0, 2]), -log[1, 2]]
+    np.testing.assert_allclose(smoothed, expected, rtol=1e-6)
+    assert weighted_mean(jnp.array([1.0, 3.0]), jnp.array([1.0, 2.0])) == 3.5
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0] * 6 + [1] * 3 + [3], np.int32)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    np.testing.assert_allclose(balanced_weights(labels, 4)[[0, 1, 3]], expected, rtol=1e-6)
+    assert balanced_weights(labels, 4)[2] == 0
+
+
+def test_scores_agree_with_scikit_learn_and_padding_does_not_count():
+    from sklearn.metrics import f1_score
+
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 4, 50), rng.normal(size=(50, 5)).astype(np.float32)
+    weights = (np.arange(50) < 40).astype(np.float32)
+    losses = np.where(weights > 0, 2.0, np.nan).astype(np.float32)
+    found = scores_of(jax.device_get(add_batch(empty_sums(5), logits, losses, labels, weights)))
+    judged, true = logits[:40].argmax(1), labels[:40]
+    assert found["accuracy"] == pytest.approx((judged == true).mean())
+    assert found["macro_f1"] == pytest.approx(f1_score(true, judged, average="macro"))
+    assert found["loss"] == 2.0
+
+
+def test_schedule_warms_up_and_comes_down():
+    optimizer = load_config("vit").optimizer
+    optimizer.learning_rate, optimizer.warmup_epochs = 0.1, 2.0
+    schedule = make_schedule(optimizer, 10, 5)
+    rates = [float(schedule(step)) for step in range(51)]
+    assert rates[0] == 0 and max(rates) == pytest.approx(0.1) == rates[10]
+    assert rates[50] == pytest.approx(0, abs=1e-9)
+    optimizer.schedule, optimizer.warmup_epochs = "constant", 0.0
+    assert float(make_schedule(optimizer, 10, 5)(49)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weight_decay_spares_biases(name):
+    optimizer = load_config("vit").optimizer
+    optimizer.name, optimizer.weight_decay = name, 0.1
+    tx = make_optimizer(optimizer, lambda step: 1.0)
+    params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["dense"]["kernel"], -0.1, rtol=1e-6)
+    np.testing.assert_array_equal(updates["dense"]["bias"], 0)
+
+
+def test_average_forgets_the_start():
+    average = {"a": jnp.zeros(())}
+    for step in range(100):
+        average = move_average(average, {"a": jnp.ones(())}, 0.999, jnp.asarray(step))
+    assert float(average["a"]) > 0.99
+
+
+def test_stopping_waits_for_a_new_best():
+    stopping = Stopping("accuracy", 2)
+    for epoch, accuracy in enumerate((0.5, 0.9, 0.9, 0.8), 1):
+        assert not stopping.due
+        scores = {"accuracy": accuracy, "loss": 1.0, "macro_f1": 0.0}
+        stopping = stopping.after(epoch * 10, epoch, scores)
+    assert stopping.due and (stopping.best_step, stopping.best_epoch) == (20, 2)
+    stopping = Stopping("loss", 0).after(1, 1, {"loss": 2.0}).after(2, 2, {"loss": 1.0})
+    assert stopping.best_step == 2 and not stopping.due
+
+
+def tiles_of(counts):
+    rng = np.random.default_rng(0)
+    tiles = np.zeros((len(counts), 64, 256), np.uint8)
+    for session, count in enumerate(counts):
+        tiles[session, :count, :100] = rng.integers(1, 256, (count, 100))
+    return jnp.asarray(tiles)
+
+
+def filled(tiles):
+    return np.asarray(tiles != 0).any(-1)
+
+
+def test_tail_dropout_keeps_a_prefix():
+    tiles = tiles_of([10] * 200)
+    found = tail_dropout(RNG, tiles, 0.5)
+    lengths = filled(found).sum(1)
+    assert set(lengths) == set(range(1, 11))
+    assert 80 < (lengths == 10).sum() < 150
+    kept = filled(found)
+    np.testing.assert_array_equal(np.asarray(found)[kept], np.asarray(tiles)[kept])
+    assert (np.sort(kept, axis=1)[:, ::-1] == kept).all()
+
+
+def test_packet_dropout_never_empties_a_session():
+    found = filled(packet_dropout(RNG, tiles_of([1, 2, 64] * 100), 0.9))
+    assert found.any(1).all()
+    assert 0.05 < found[2::3].mean() < 0.15
+
+
+def test_byte_dropout_zeroes_its_share():
+    tiles = tiles_of([64] * 4)
+    found = byte_dropout(RNG, tiles, 0.25)
+    assert found.dtype == jnp.uint8
+    assert float((found != 0).sum() / (tiles != 0).sum()) == pytest.approx(0.75, abs=0.02)
+
+
+def test_byte_swap_leaves_padding_and_half_of_the_sessions():
+    tiles = tiles_of([3] * 100)
+    found = np.asarray(byte_swap(RNG, tiles, 0.5))
+    assert not found[:, 3:].any()
+    changed = (found != np.asarray(tiles)).any((1, 2))
+    assert 35 < changed.sum() < 65
+
+
+def test_mixup_mixes_targets_as_images():
+    images, targets = jnp.eye(4)[:, :, None, None], jnp.eye(4)
+    mixed, shares = mixup(RNG, images, targets, 0.4)
+    np.testing.assert_allclose(mixed[:, :, 0, 0], shares)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
+
+
+def test_no_rate_changes_nothing():
+    tiles = tiles_of([5] * 4)
+    rates = load_config("xception").augment
+    np.testing.assert_array_equal(augment(RNG, tiles, {key: 0.0 for key in rates}), tiles)
