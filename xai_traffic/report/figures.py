@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pathlib
 
-import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -19,8 +18,9 @@ from xai_traffic.report.explained import Explained
 from xai_traffic.terminal import printable
 
 DPI = 100
-SIDE = 576  # pixels of a picture: 72 for each packet
-HEAD_SIDE = 288
+TILE_PIXELS, HEAD_TILE_PIXELS = 72, 36
+"""Pixels of one packet's side in a picture, and in that of one attention head."""
+
 DIRECTION_COLOURS = ("#2f77c0", "#d9791c")
 """Client to server, server to client; on white."""
 
@@ -43,7 +43,7 @@ def write_figures(explained: Explained, folder: pathlib.Path, stem: str) -> dict
         figure = _framed(explained, method, title)
         if method != "session":
             _save(figure, folder / f"{stem}-{method}.png")
-        pictures[method] = _bare(figure)
+        pictures[method] = _bare(figure, _size(explained, TILE_PIXELS))
     if explained.heads is not None:
         figure = attention_heads(explained)
         _save(figure, folder / f"{stem}-attention_heads.png")
@@ -91,69 +91,76 @@ def share_bars(explained: Explained) -> Figure:
         handles, ["client to server", "server to client"], fontsize=8, frameon=False, ncols=2,
         loc="lower right", bbox_to_anchor=(1, 0.98),
     )  # fmt: skip
+    figure.canvas.draw()
     return figure
 
 
 def attention_heads(explained: Explained) -> Figure:
-    """Draw the class token's attention in every head of the last layer, and all others small."""
+    """Draw the class token's attention in every head of the last layer, and all layers small."""
     layers, heads = explained.heads.shape[:2]
+    wide, high = _size(explained, HEAD_TILE_PIXELS)
     across = min(heads, 4)
-    rows = -(-heads // across)
-    width = across * HEAD_SIDE
-    small = width // max(heads, 8)
-    heights = [18 + HEAD_SIDE] * rows + ([24] + [small + 4] * layers if layers > 1 else [])
-    height = sum(heights)
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    maps = np.asarray(lay_over(explained.heads, explained.image.shape, explained.extent))
+    last = 20 + (high + 20) * -(-heads // across)
+    small = max(40, min(wide // 2, across * wide // heads))
+    low = small * high // wide
+    width, height = across * (wide + 4), last + 24 + layers * (low + 4)
+    figure = _figure(width, height)
+    maps = np.asarray(lay_over(explained.heads[-1], explained.image.shape, explained.extent))
     for head in range(heads):
         row, column = divmod(head, across)
-        top = row * (18 + HEAD_SIDE) + 18
-        axes = _place(figure, column * HEAD_SIDE, top, HEAD_SIDE - 4, HEAD_SIDE - 4)
-        axes.imshow(
-            overlays.attention_overlay(explained.image, maps[-1, head]), interpolation="nearest"
-        )
-        _draw_grid(axes, explained, size=6.0)
-        _note(figure, column * HEAD_SIDE + 2, top - 5, f"layer {layers - 1}, head {head}")
-    if layers > 1:
-        top = rows * (18 + HEAD_SIDE) + 17
-        _note(figure, 2, top, "all layers (rows, first at the top) and heads (columns)")
-        for layer in range(layers):
-            for head in range(heads):
-                place = rows * (18 + HEAD_SIDE) + 24 + layer * (small + 4)
-                axes = _place(figure, head * small, place, small - 4, small - 4)
-                axes.imshow(overlays.unit(explained.heads[layer, head]), cmap="inferno")
+        left, top = column * (wide + 4), 20 + row * (high + 20)
+        axes = _place(figure, left, top, wide, high)
+        shown = overlays.attention_overlay(explained.image, maps[head])
+        axes.imshow(shown, interpolation="nearest")
+        _draw_grid(axes, explained, size=5.5)
+        _note(figure, left + 2, top - 5, f"layer {layers - 1}, head {head}")
+    _note(figure, 2, last + 14, "all layers (rows, the first on top) and heads (columns)")
+    for layer in range(layers):
+        for head in range(heads):
+            axes = _place(figure, head * (small + 4), last + 24 + layer * (low + 4), small, low)
+            axes.imshow(overlays.unit(explained.heads[layer, head]), cmap="inferno", aspect="auto")
     figure.canvas.draw()
     return figure
 
 
 def _framed(explained: Explained, method: str, title: str) -> Figure:
     """Draw one picture with title and, where there are colours, their scale."""
+    wide, high = _size(explained, TILE_PIXELS)
     right = 78 if method in ("grad_cam", "attention") else 8
-    width, height = SIDE + 8 + right, SIDE + 50 + 8
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = _place(figure, 8, 50, SIDE, SIDE)
+    width, height = wide + 8 + right, high + 50 + 8
+    figure = _figure(width, height)
+    axes = _place(figure, 8, 50, wide, high)
     shown = axes.imshow(overlay(explained, method), interpolation="nearest")
     _draw_grid(axes, explained, size=8.5)
     name = METHODS.get(method, "The session as the model sees it")
     if method in PER_BYTE:
         mask = overlays.regions(explained.attributions[method])
-        segments = outlined = overlays.outline_segments(mask) - 0.5
-        if len(segments):
-            axes.add_collection(LineCollection(outlined, colors="black", linewidths=3.2))
-            axes.add_collection(LineCollection(outlined, colors=OUTLINE, linewidths=1.7))
+        borders = overlays.outline_segments(mask) - 0.5
+        axes.add_collection(LineCollection(borders, colors="black", linewidths=3.2))
+        axes.add_collection(LineCollection(borders, colors=OUTLINE, linewidths=1.7))
         name += f", the {overlays.REGIONS} strongest regions outlined"
     if right > 8:
         shown.set_cmap("inferno" if method == "attention" else "jet")
-        bar = figure.add_axes(((SIDE + 18) / width, 8 / height, 14 / width, SIDE / height))
-        figure.colorbar(shown, cax=bar)
         shown.set_clim(0, float(max(explained.attributions[method].max(), 1e-30)))
+        bar = figure.add_axes(((wide + 18) / width, 8 / height, 14 / width, high / height))
+        figure.colorbar(shown, cax=bar)
         bar.tick_params(labelsize=7)
         bar.yaxis.get_offset_text().set_fontsize(7)
     _note(figure, 8, 20, title, 10)
     _note(figure, 8, 40, name, 8.5, "0.35")
     figure.canvas.draw()
+    return figure
+
+
+def _size(explained: Explained, tile: int) -> tuple[int, int]:
+    """Return width and height in pixels of the part of the image that the model reads."""
+    height, width = explained.extent
+    return width // TILE_SIDE * tile, height // TILE_SIDE * tile
+
+
+def _figure(width: int, height: int) -> Figure:
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
     return figure
 
 
@@ -177,28 +184,24 @@ def _note(figure: Figure, left: float, base: float, text: str, size=7.5, colour=
 def _draw_grid(axes, explained: Explained, size: float) -> None:
     """Draw the borders of the tiles, and in each that holds a packet its number.
 
-    Numbers take the colour of the packet's direction; tiles that the model does not read are
-    hatched.
+    Numbers take the colour of the packet's direction. What the model does not read is cut off.
     """
-    edges = np.arange(0, 129, TILE_SIDE) - 0.5
-    lines = [[(edge, -0.5), (edge, 127.5)] for edge in edges]
-    lines += [[(-0.5, edge), (127.5, edge)] for edge in edges]
-    axes.add_collection(LineCollection(lines, colors="#ffffff", linewidths=0.6, alpha=0.4))
     height, width = explained.extent
+    lines = [[(x, -0.5), (x, height - 0.5)] for x in np.arange(0, width + 1, TILE_SIDE) - 0.5]
+    lines += [[(-0.5, y), (width - 0.5, y)] for y in np.arange(0, height + 1, TILE_SIDE) - 0.5]
+    axes.add_collection(LineCollection(lines, colors="#ffffff", linewidths=0.6, alpha=0.4))
     across = explained.image.shape[1] // TILE_SIDE
     for row in explained.packets:
         y, x = (TILE_SIDE * part for part in divmod(int(row["packet"]), across))
-        if y >= height or x >= width:
-            continue
-        axes.text(
-            x + 0.4, y + 0.2, str(row["packet"]), fontsize=size, fontweight="bold",
-            color=LABEL_COLOURS[int(row["direction"])], ha="left", va="top",
-            path_effects=[effects.withStroke(linewidth=2.2, foreground="black")],
-        )  # fmt: skip
-    if height < 128:
-        axes.axhspan(height - 0.5, 127.5, color="0.5", alpha=0.25, hatch="//", linewidth=0)
-    axes.set_xlim(-0.5, 127.5)
-    axes.set_ylim(127.5, -0.5)
+        if y < height and x < width:
+            colour = LABEL_COLOURS[int(row["direction"])]
+            axes.text(
+                x + 0.3, y + 0.3, str(row["packet"]), fontsize=size, fontweight="bold",
+                color=colour, ha="left", va="top",
+                bbox={"facecolor": "black", "alpha": 0.6, "pad": 0.8, "linewidth": 0},
+            )  # fmt: skip
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
 
 
 def _title(explained: Explained) -> str:
@@ -211,12 +214,12 @@ def _short(text: str, most: int = 72) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _bare(figure: Figure) -> bytes:
+def _bare(figure: Figure, size: tuple[int, int]) -> bytes:
     """Return the picture without its frame, as PNG."""
     pixels = np.asarray(figure.canvas.buffer_rgba())
     box = figure.axes[0].get_window_extent()
     top, left = round(pixels.shape[0] - box.y1), round(box.x0)
-    return _png(pixels[top : top + SIDE, left : left + SIDE, :3])
+    return _png(pixels[top : top + size[1], left : left + size[0], :3])
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -228,4 +231,5 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
-    figure.savefig(path, dpi=DPI)
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, "png")

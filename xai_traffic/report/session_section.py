@@ -10,8 +10,11 @@ from xai_traffic.report.hex_view import heat_levels, hex_view
 from xai_traffic.report.jsonl import DIRECTIONS
 from xai_traffic.report.markup import count, data_uri, percent, text
 
-WORDED, DUMPED, OPEN, FIELDS, CLASSES = 5, 10, 2, 12, 5
-"""Packets told in words, packets with a hex view, those opened; fields and classes listed."""
+WORDED, DUMPED, OPEN = 5, 10, 2
+"""Packets told in words, packets with a hex view, those of them that stand open."""
+
+FIELDS, LISTED, CLASSES = 12, 8, 5
+"""Fields listed of the session, of a packet; classes listed."""
 
 CAPTIONS = {
     "session": "The session as the model sees it: one tile a packet, one pixel a byte.",
@@ -47,7 +50,7 @@ def session_section(
             "<h3>Fields, over the whole session</h3>",
             _fields(explained),
             "</div></div>",
-            _pictures(pictures),
+            _pictures(pictures, wide=explained.extent[0] < explained.extent[1]),
             _charts(explained, key, dumped),
             _dumps(explained, key, dumped, ranked, rules),
             "</section>",
@@ -123,10 +126,11 @@ def _words(explained: Explained, key: str, ranked: list[int]) -> str:
             f"{METHODS[name]} accounts for {rise:+.3f} of the logit "
             f"and misses {_small(error)} (completeness error)"
         )
-    if shares.padding > 0.005:
-        notes.append(
-            f"{percent(shares.padding)} of the attribution falls upon padding and is left out"
-        )
+    for name, own in explained.shares.items():
+        if own.padding > 0.005:
+            notes.append(
+                f"{percent(own.padding)} of {METHODS[name]} falls upon padding and is left out"
+            )
     return f'<ol class="words">{"".join(items)}</ol><p class="quiet">{"; ".join(notes)}.</p>'
 
 
@@ -153,7 +157,7 @@ def _fields(explained: Explained) -> str:
     return f'<table class="fields">{rows}</table>'
 
 
-def _pictures(pictures: dict[str, bytes]) -> str:
+def _pictures(pictures: dict[str, bytes], *, wide: bool) -> str:
     shown = []
     for name, png in pictures.items():
         caption = CAPTIONS.get(name) or PER_BYTE_CAPTION.format(METHODS[name])
@@ -166,7 +170,8 @@ def _pictures(pictures: dict[str, bytes]) -> str:
         else:
             shown.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     end = "" if "attention_heads" in pictures else "</div>"
-    return f'<h3>Pictures</h3><div class="pictures">{"".join(shown)}{end}'
+    kind = "pictures wide" if wide else "pictures"
+    return f'<h3>Pictures</h3><div class="{kind}">{"".join(shown)}{end}'
 
 
 def _charts(explained: Explained, key: str, dumped: list[int]) -> str:
@@ -180,7 +185,10 @@ def _charts(explained: Explained, key: str, dumped: list[int]) -> str:
     legend = "".join(
         f'<span class="key d{way}"></span>{name} ' for way, name in enumerate(DIRECTIONS)
     )
-    return f'<h3>Share of each packet</h3><p class="legend">{legend}</p>{"".join(parts)}'
+    return (
+        f'<h3>Share of each packet</h3><p class="legend">{legend}</p>'
+        f'<div class="charts">{"".join(parts)}</div>'
+    )
 
 
 def _dumps(
@@ -209,7 +217,7 @@ def _dumps(
         fields = "".join(
             f'<tr data-f="{explained.fields[row].index(field)}" tabindex="0">'
             f'<th scope="row"><code>{text(field.name)}</code></th><td>{percent(share)}</td></tr>'
-            for field, share in explained.top_fields(row)[:FIELDS]
+            for field, share in explained.top_fields(row)[:LISTED]
         )
         blocks.append(
             f'<details class="packet" id="{key}-p{row}"{" open" * (place < OPEN)}><summary>'
