@@ -51,7 +51,15 @@ VARIANTS = {
     "ti": {**_USUAL, "dim": 192, "depth": 12, "heads": 3, "head_dim": 64, "mlp_dim": 768},
     "small": _SMALL,
     "cpu": {**_SMALL, "packets": 16},
-    "debug": {**_SMALL, "dim": 32, "depth": 2, "heads": 2, "head_dim": 16, "mlp_dim": 64},
+    "debug": {
+        **_SMALL,
+        "dim": 32,
+        "depth": 2,
+        "heads": 2,
+        "head_dim": 16,
+        "mlp_dim": 64,
+        "packets": 16,
+    },
 }
 
 
