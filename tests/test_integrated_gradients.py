@@ -153,3 +153,20 @@ def test_attributions_do_not_depend_on_the_rest_of_the_batch():
     alone, _ = explain.integrated_gradients(smooth, PARAMS, IMAGES[2:3], 1)
     np.testing.assert_allclose(whole[2], alone[0], atol=1e-6)
     assert jax.devices()[0].platform == "cpu"
+
+
+def test_packets_that_vanish_are_a_jump_and_empty_packets_avoid_it():
+    def leaves_empty_out(params, x):
+        there = (x > 0).any((1, 2, 3))
+        return jnp.where(there[:, None], smooth(params, x)[0] + 1.0, 0.0)
+
+    _, error = explain.integrated_gradients(leaves_empty_out, PARAMS, IMAGES, 0, steps=20)
+    assert float(error.min()) > 0.5
+    attributions, error = explain.integrated_gradients(
+        leaves_empty_out, PARAMS, IMAGES, 0, steps=20, baselines=explain.empty_packets(IMAGES)
+    )
+    assert float(error.max()) < 1e-4
+    by_name = explain.attribute(
+        "integrated_gradients", leaves_empty_out, PARAMS, IMAGES, 0, steps=20
+    )
+    np.testing.assert_array_equal(by_name.attributions, attributions)

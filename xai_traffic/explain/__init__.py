@@ -9,7 +9,11 @@ from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, sess
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
-from xai_traffic.explain.integrated_gradients import integrated_gradients, uniform_baselines
+from xai_traffic.explain.integrated_gradients import (
+    empty_packets,
+    integrated_gradients,
+    uniform_baselines,
+)
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.token_grid import lay_over
 
@@ -23,6 +27,7 @@ __all__ = [
     "attention_rollout",
     "attribute",
     "byte_shares",
+    "empty_packets",
     "field_units",
     "grad_cam",
     "gradient",

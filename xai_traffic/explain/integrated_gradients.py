@@ -52,6 +52,19 @@ def uniform_baselines(shape, count: int = 2, seed: int = 0, high: float = 255.0)
     return jax.random.uniform(jax.random.key(seed), (count, *shape), maxval=high)
 
 
+def empty_packets(x, least: float = 1e-3) -> jax.Array:
+    """Return the baseline of the same packets with all bytes as good as zero: [B, 1, ...].
+
+    Exact zeros are more than zero bytes: a model that leaves empty tiles out of its attention or
+    its mean jumps where the last byte of a packet vanishes, and no gradient on the way sees the
+    jump. Here every byte that is not zero becomes `least`, so that the packets stay there.
+
+    Args:
+        x: bytes 0..255, [B, ...].
+    """
+    return jnp.where(as_float(x) > 0, least, 0.0)[:, None]
+
+
 def integrated_gradients(
     f: ModelFunction,
     params,

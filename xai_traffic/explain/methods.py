@@ -10,7 +10,11 @@ import numpy as np
 from xai_traffic.explain.attention import attention_rollout
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
-from xai_traffic.explain.integrated_gradients import integrated_gradients, uniform_baselines
+from xai_traffic.explain.integrated_gradients import (
+    empty_packets,
+    integrated_gradients,
+    uniform_baselines,
+)
 from xai_traffic.explain.model_function import ModelFunction
 
 METHODS = {
@@ -57,12 +61,14 @@ def attribute(
         f: `f(params, x, taps=None) -> (logits, activations)`; methods of PER_BYTE ask for logits
             only.
         extent: (height, width) of the part of the image that f reads; None for all of it.
-        options: handed to the method.
+        options: handed to the method. Integrated Gradients begin at `empty_packets` unless they
+            name baselines.
 
     Raises:
         ValueError: the method is unknown or cannot explain f.
     """
     if method == "integrated_gradients":
+        options.setdefault("baselines", empty_packets(x))
         return Attribution(*integrated_gradients(f, params, x, target, **options))
     if method == "integrated_gradients_seed":
         options = {"steps": 50, "rule": "trapezoid", **options}

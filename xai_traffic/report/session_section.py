@@ -17,6 +17,8 @@ FIELDS, LISTED, CLASSES = 12, 8, 5
 """Fields listed of the session, of a packet; classes listed."""
 
 CAPTIONS = {
+    "integrated_gradients": "Integrated Gradients, from the same packets with all bytes zero: the "
+    "three regions that speak most for the verdict.",
     "session": "The session as the model sees it: one tile a packet, one pixel a byte.",
     "grad_cam": "Grad-CAM: where the model's last maps speak for the verdict. Coarser than a "
     "packet in most models.",
