@@ -1,14 +1,14 @@
 """VGG-19: plain 3 x 3 convolutions over the packet grid, and two wide dense layers.
 
 Words: binary|multiclass, a mask (`none`, `header`, `addresses+ports`, ...), seed|best, and a size:
-cpu (two cores), full (the study's), demo, debug.
+cpu (two cores), small (cpu for all packets), full (the study's), demo, debug.
 """
 
 import ml_collections
 
 from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug
 
-SIZES = {"cpu": "cpu", "full": "seed", "demo": "cpu", "debug": "debug"}
+SIZES = {"cpu": "cpu", "small": "small", "full": "seed", "demo": "cpu", "debug": "debug"}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

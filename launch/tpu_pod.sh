@@ -14,7 +14,7 @@ config=$1 dataset=$2 run=$3
 shift 3
 revision=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse HEAD)
 # Each word is quoted for the remote shell, so that overrides arrive as they were given.
-train=$(printf '%q ' .venv/bin/xai-traffic train --config "$config" \
+train=$(printf '%q ' env XAI_TRAFFIC_COORDINATOR=auto .venv/bin/xai-traffic train --config "$config" \
     --config.data.path="$dataset" --workdir "$run" "$@")
 gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command "
     set -e

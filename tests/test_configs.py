@@ -12,8 +12,8 @@ from xai_traffic.training.config import check_config, find_config, flatten, load
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "configs"
 FAMILIES = {
     "vit": ("cpu", "small", "ti", "s", "b", "full", "demo", "debug"),
-    "xception": ("cpu", "full", "demo", "debug"),
-    "vgg19": ("cpu", "full", "demo", "debug"),
+    "xception": ("cpu", "small", "full", "demo", "debug"),
+    "vgg19": ("cpu", "small", "full", "demo", "debug"),
 }
 SPECS = [
     f"{family}:{words}"

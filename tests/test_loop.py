@@ -81,8 +81,10 @@ def test_loss_that_is_not_finite_names_step_sessions_and_checkpoint(dataset, tmp
     assert not (tmp_path / "result.json").exists()
 
 
-def test_binary_task_has_two_logits(dataset, tmp_path):
-    config = tiny_config(dataset, task="binary", epochs=1, **{"data.class_weights": "balanced"})
+def test_binary_task_has_two_logits_in_bfloat16_too(dataset, tmp_path):
+    config = tiny_config(
+        dataset, task="binary", epochs=1, dtype="bfloat16", **{"data.class_weights": "balanced"}
+    )
     train(config, tmp_path)
     assert json.loads((tmp_path / "reading.json").read_text())["classes"] == ["Benign", "Malware"]
 

@@ -154,6 +154,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Return a locked copy whose paths hold wherever the run is used from."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    config.data.path = str(pathlib.Path(config.data.path).absolute())
+    if config.init_from:
+        config.init_from = str(pathlib.Path(config.init_from).absolute())
+    return config.lock()
+
+
 def get(config: ml_collections.ConfigDict, key: str) -> Any:
     """Return the value of a dotted key."""
     for part in key.split("."):

@@ -6,6 +6,10 @@ import signal
 import threading
 from types import FrameType
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
 from xai_traffic.terminal import log
 
 
@@ -13,10 +17,21 @@ class Interruption:
     """Turn the first SIGINT or SIGTERM into a flag that the loop looks at after each step.
 
     A second signal stops at once. Outside the main thread signals are left alone.
+
+    Args:
+        every: steps between two looks where many processes must agree, which takes time.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, every: int = 1) -> None:
+        self.asked, self._every = False, every
+
+    def agreed(self, step: int = 0) -> bool:
+        """Return whether any process was asked to stop; every process must call it alike."""
+        if jax.process_count() == 1:
+            return self.asked
+        if step % self._every:
+            return False
+        return bool(np.any(multihost_utils.process_allgather(np.array(self.asked))))
 
     def __enter__(self) -> Interruption:
         self._before = {}

@@ -148,7 +148,10 @@ def cut_events(folder: pathlib.Path, step: int) -> None:
     """Remove everything behind a step from the event files of a folder."""
     for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
         kept = b"".join(record for record, event in read_events(path) if event.step <= step)
-        _replace(path, kept)
+        if kept:
+            _replace(path, kept)
+        else:
+            path.unlink()
 
 
 def cut_metrics(path: pathlib.Path, step: int) -> None:
@@ -175,7 +178,7 @@ class RunLog:
 
     Args:
         run: the run's folder.
-        step: step the run goes on from; what was logged behind it is removed.
+        step: step the run goes on from; what was logged behind it is removed; -1 removes all.
         writes: False in every process but the first, where all methods do nothing.
     """
 

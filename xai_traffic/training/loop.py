@@ -18,7 +18,7 @@ from xai_traffic.parallel.sharding import local, put_batch, put_state
 from xai_traffic.parallel.startup import start_processes
 from xai_traffic.terminal import log, progress
 from xai_traffic.training.checkpoint import Checkpoints
-from xai_traffic.training.config import check_config, flatten
+from xai_traffic.training.config import check_config, flatten, with_absolute_paths
 from xai_traffic.training.interruption import Interruption
 from xai_traffic.training.job import Job, check_same, claim, prepare
 from xai_traffic.training.logging import RunLog
@@ -55,6 +55,7 @@ def train(
     """
     workdir = pathlib.Path(workdir)
     check_config(config)
+    config = with_absolute_paths(config)
     check_same(config, workdir)
     if (workdir / RESULT).exists():
         log.info("%s is finished: nothing to do", workdir)
@@ -65,7 +66,7 @@ def train(
     claim(config, job, workdir)
     loader, first = job.loader, jax.process_index() == 0
     with (
-        Interruption() as interruption,
+        Interruption(config.log.every_steps) as interruption,
         Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints,
     ):
         state, position = job.restore(checkpoints)
@@ -90,7 +91,7 @@ def train(
             checkpoints.save(step, state, position, stopping.best_step)
             watch.good_checkpoint = step
 
-        with RunLog(workdir, step, writes=first) as run_log:
+        with RunLog(workdir, step if position else -1, writes=first) as run_log:
             if position is None:
                 run_log.settings(dict(flatten(config)), json.dumps(config.to_dict(), indent=1))
             while loader.state()["epoch"] < config.epochs and not stopping.due:
@@ -111,7 +112,7 @@ def train(
                         run_log.scores(step, epoch, "train", {**means, "learning_rate": rate})
                     if loader.state()["step"] == len(loader):
                         continue  # the epoch's end saves
-                    if interruption.asked:
+                    if interruption.agreed(step):
                         save()
                         raise KeyboardInterrupt
                     if config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0:
@@ -126,7 +127,7 @@ def train(
                     told = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
                     log.info("%s: validation %s", name, told)
                 save()
-                if interruption.asked:
+                if interruption.agreed():
                     raise KeyboardInterrupt
             checkpoints.wait()
             seconds = before + time.monotonic() - began

@@ -8,6 +8,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from xai_traffic.data.store import Dataset
@@ -56,7 +57,7 @@ class StepWatch:
             return
         step, metrics, rows = self._pending
         self._pending = None
-        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not all(math.isfinite(number) for number in numbers.values()):
             raise RunError(self._not_finite(step, numbers, rows))
         for name, number in numbers.items():
@@ -84,7 +85,8 @@ class StepWatch:
     def _not_finite(self, step: int, numbers: dict[str, float], rows: np.ndarray) -> str:
         table = self._dataset.table.select(["capture", "session"]).take(rows[rows >= 0])
         sessions = table.to_pylist()
-        report = self._run / "not-finite.json"
+        process = f"-{jax.process_index()}" if jax.process_index() else ""
+        report = self._run / f"not-finite{process}.json"
         report.write_text(
             json.dumps({"step": step, "numbers": _named(numbers), "sessions": sessions}, indent=1),
             encoding="utf-8",
