@@ -58,7 +58,7 @@ def read_images(
     x = images[:, :height, :width].astype(jnp.float32)
     if x.shape[-1] != channels:
         x = jnp.repeat(x, channels, axis=-1)
-    # Bytes above 255/2 lose bits in bfloat16 only after they are scaled: encode in float32.
+    # Encoded in float32: scaled bytes and sines lose bits in bfloat16.
     return encode(x, encoding, frequencies).astype(dtype)
 
 
@@ -137,7 +137,6 @@ class Conv(nn.Module):
     padding: str = "SAME"
     use_bias: bool = False
     initial: Callable = glorot
-    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

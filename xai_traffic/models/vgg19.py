@@ -149,7 +149,6 @@ class VGG19(nn.Module):
             3,
             use_bias=not self.normalise,
             initial=he if self.normalise else glorot,
-            dtype=self.dtype,
             name=name,
         )(x)
         return nn.relu(batch_norm(f"{name}_bn", train, self.dtype)(x) if self.normalise else x)

@@ -97,7 +97,7 @@ class Xception(nn.Module):
         )
         for number, channels, stride in ((1, 32, 2), (2, 64, 1)):
             name = f"block1_conv{number}"
-            x = Conv(width(channels), 3, stride, "VALID", dtype=self.dtype, name=name)(x)
+            x = Conv(width(channels), 3, stride, "VALID", name=name)(x)
             x = nn.relu(batch_norm(f"{name}_bn", train, self.dtype)(x))
             x = record("stem" if number == 1 else "block1", x)
         for block, first, second in ((2, 128, 128), (3, 256, 256), (4, 728, 728))[: self.entry]:
@@ -127,7 +127,7 @@ class Xception(nn.Module):
     def _reducing(self, x, block: int, first: int, second: int, train: bool) -> jax.Array:
         # The residual reads x before the ReLU, and block 2 has no ReLU first (as in Keras).
         name = f"block{block}"
-        skip = Conv(second, 1, 2, "SAME", dtype=self.dtype, name=f"{name}_residual")(x)
+        skip = Conv(second, 1, 2, "SAME", name=f"{name}_residual")(x)
         skip = batch_norm(f"{name}_residual_bn", train, self.dtype)(skip)
         x = x if block == 2 else nn.relu(x)
         x = nn.relu(self._separable(x, f"{name}_sepconv1", first, train))
