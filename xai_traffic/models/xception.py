@@ -135,7 +135,7 @@ class Xception(nn.Module):
         return max_pool(x, 3, 2, "SAME") + skip
 
     def _separable(self, x, name: str, channels: int, train: bool) -> jax.Array:
-        x = SeparableConv(channels, self.dtype, name=name)(x)
+        x = SeparableConv(channels, name=name)(x)
         return batch_norm(f"{name}_bn", train, self.dtype)(x)
 
 
@@ -143,7 +143,6 @@ class SeparableConv(nn.Module):
     """A 3 x 3 depthwise convolution, then a 1 x 1 convolution, no bias."""
 
     features: int
-    dtype: str
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
