@@ -84,7 +84,11 @@ def show_table(
         table.add_column(Text(name), justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console(file=stream or sys.stderr, soft_wrap=True).print(table)
+    console = Console(file=stream or sys.stderr)
+    if not console.is_terminal:
+        # A log has no width: nothing in it may be cut short.
+        console = Console(file=stream or sys.stderr, width=1000)
+    console.print(table)
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,259 @@
+"""The commands, as a user types them: what they print, write and answer."""
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import xai_traffic as xt
+from xai_traffic.cli import main
+from xai_traffic.lab.write import write_lab
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Known-answer captures, their dataset, and a small trained run."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_lab(folder / "lab", seed=3, sessions_per_family=16)
+    dataset = str(folder / "dataset")
+    assert (
+        main(["convert", str(folder / "lab"), "--out", dataset, "--split", "random:60/20/20"]) == 0
+    )
+    command = ["train", "--config", "configs/vit.py:multiclass,debug"]
+    command += [f"--config.data.path={dataset}", "--workdir", str(folder / "run")]
+    assert main(command) == 0
+    return folder
+
+
+def a_capture(folder) -> str:
+    return str(sorted((folder / "lab" / "Malware").glob("*.pcap"))[0])
+
+
+def test_version_names_the_core(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert re.fullmatch(
+        r"xai-traffic \d+\.\d+\.\d+, capture core: (c|numpy)\n", capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    "verb", ["convert", "train", "evaluate", "classify", "explain", "lab", "demo"]
+)
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([verb, "--help"])
+    assert leaving.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["convert"], ["convert", "x", "--out", "y", "--layers", "all", "--bogus"]],
+)
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(arguments)
+    assert leaving.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["convert", "missing.pcap", "--out", "OUT"], "missing.pcap"),
+        (["convert", ".", "--out", "OUT", "--mask", "adresses"], "adresses"),
+        (["convert", ".", "--out", "OUT", "--filter", "tcp and"], "filter"),
+        (["evaluate", "no-run"], "no-run"),
+        (["classify", "no-run", "x.pcap"], "no-run"),
+        (["train", "--config", "nothing.py", "--workdir", "OUT"], "nothing.py"),
+        (["train", "--config", "configs/vit.py:debug", "--workdir", "OUT"], "data.path"),
+        (
+            [
+                "train",
+                "--config",
+                "configs/vit.py:debug",
+                "--config.bach_size=3",
+                "--workdir",
+                "OUT",
+            ],
+            "batch_size",
+        ),
+    ],
+)
+def test_failure_is_status_1_and_one_clear_line(arguments, told, tmp_path, capsys):
+    arguments = [str(tmp_path / "out") if word == "OUT" else word for word in arguments]
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert told in message and "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_refuses_what_exists(folder, capsys):
+    assert main(["convert", a_capture(folder), "--out", str(folder / "dataset")]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_bad_capture_costs_only_itself(folder, tmp_path, capsys):
+    (tmp_path / "in" / "Benign").mkdir(parents=True)
+    good = tmp_path / "in" / "Benign" / "good.pcap"
+    good.write_bytes((folder / "lab" / "Benign" / "dns.pcap").read_bytes())
+    (tmp_path / "in" / "Benign" / "bad.pcap").write_bytes(b"this is no capture")
+    assert main(["convert", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"]) == 1
+    output = capsys.readouterr()
+    assert "bad.pcap" in output.err
+    manifest = json.loads(output.out)
+    dataset = xt.open_dataset(tmp_path / "out")
+    assert len(dataset.table) > 0 and dataset.classes == ["good"] == manifest["classes"]
+
+
+def test_derived_dataset_keeps_the_split(folder, tmp_path):
+    out = tmp_path / "masked"
+    source = xt.open_dataset(folder / "dataset")
+    assert main(["convert", str(folder / "dataset"), "--mask", "ports", "--out", str(out)]) == 0
+    derived = xt.open_dataset(out)
+    split = {(row["capture"], row["session"]): row["split"] for row in source.table.to_pylist()}
+    assert derived.rules.mask == "ports"
+    assert all(
+        split[row["capture"], row["session"]] == row["split"] for row in derived.table.to_pylist()
+    )
+
+
+def test_train_again_says_what_stands(folder, capsys):
+    command = ["train", "--config", "configs/vit.py:multiclass,debug", "--json"]
+    command += [f"--config.data.path={folder / 'dataset'}", "--workdir", str(folder / "run")]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((folder / "run" / "result.json").read_text())
+    assert re.fullmatch("[0-9a-f]{64}", result["params_sha256"])
+
+
+def test_evaluate_writes_scores_and_plots(folder, capsys):
+    assert main(["evaluate", str(folder / "run"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((folder / "run" / "evaluation-test.json").read_text())
+    assert printed == written
+    dataset = xt.open_dataset(folder / "dataset")
+    assert written["sessions"] == len(dataset.rows("test"))
+    assert {"accuracy", "macro_f1", "mcc", "per_class", "confusion_matrix"} <= set(written)
+    plots = {path.name for path in (folder / "run" / "evaluation-test").iterdir()}
+    assert plots == {"confusion_matrix.png", "per_class.png", "reliability.png"}
+
+
+VERDICT_KEYS = {
+    "capture",
+    "session",
+    "protocol",
+    "source",
+    "source_port",
+    "destination",
+    "destination_port",
+    "first_time",
+    "last_time",
+    "packets",
+    "bytes",
+    "community_id",
+    "label",
+    "probability",
+    "probabilities",
+}
+
+
+def test_classify_prints_a_line_a_session(folder, capsys):
+    capture = a_capture(folder)
+    assert main(["classify", str(folder / "run"), capture]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sessions = xt.load_run(folder / "run").read(capture)
+    assert len(lines) == len(sessions.table)
+    for line, session, source in zip(
+        lines,
+        sessions.table["session"].to_pylist(),
+        sessions.table["source"].to_pylist(),
+        strict=True,
+    ):
+        assert set(line) == VERDICT_KEYS
+        assert (line["session"], line["source"]) == (session, source)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line["first_time"])
+        assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+        assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_classify_reads_compressed_standard_input(folder, capsys):
+    capture = a_capture(folder)
+    main(["classify", str(folder / "run"), capture])
+    direct = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with open(capture, "rb") as stream:
+        packed = gzip.compress(stream.read())
+    done = subprocess.run(
+        [sys.executable, "-m", "xai_traffic.cli", "classify", str(folder / "run"), "-"],
+        input=packed,
+        capture_output=True,
+        check=True,
+    )
+    piped = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [{**line, "capture": ""} for line in piped] == [
+        {**line, "capture": ""} for line in direct
+    ]
+
+
+def test_classify_goes_on_after_a_bad_capture(folder, tmp_path, capsys):
+    bad = tmp_path / "bad.pcap"
+    bad.write_bytes(b"")
+    assert main(["classify", str(folder / "run"), str(bad), a_capture(folder)]) == 1
+    output = capsys.readouterr()
+    assert "bad.pcap" in output.err and output.out.count("\n") > 1
+
+
+def test_explain_writes_report_lines_and_figures(folder, capsys):
+    out = folder / "why"
+    command = ["explain", str(folder / "run"), a_capture(folder), "--sessions", "0-1"]
+    assert main([*command, "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    lines = [json.loads(line) for line in (out / "explanations.jsonl").read_text().splitlines()]
+    assert [line["session"] for line in lines] == [0, 1]
+    assert list((out / "figures").glob("*.png"))
+    assert main([*command, "--out", str(out)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_explain_a_split_of_a_dataset(folder):
+    out = folder / "why-split"
+    command = ["explain", str(folder / "run"), "--data", str(folder / "dataset"), "--methods"]
+    assert main([*command, "integrated_gradients", "--out", str(out)]) == 0
+    assert (out / "report.html").exists()
+
+
+def test_explain_takes_captures_or_data(folder, tmp_path, capsys):
+    assert main(["explain", str(folder / "run"), "--out", str(tmp_path / "x")]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_lab_command(tmp_path, capsys):
+    assert main(["lab", "--out", str(tmp_path / "lab")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "lab")
+    assert (tmp_path / "lab" / "evidence.jsonl").exists()
+
+
+def test_python_names_of_the_contract(folder):
+    capture = a_capture(folder)
+    sessions = xt.read_capture(
+        capture, layers="all", mask="none", rule="connection", min_packets=1, layout="tiles"
+    )
+    count = len(sessions.table)
+    assert sessions.images().shape == (count, 128, 128)
+    assert sessions.tiles.shape == (len(sessions.packets), 256)
+    assert isinstance(sessions.dropped, dict)
+    run = xt.load_run(folder / "run")
+    images = run.read(capture).images()
+    assert run.predict(images).shape == (count, len(run.classes))
+    attributions = run.explain(images[:2], method="integrated_gradients", target=None)
+    assert attributions.shape == (2, 128, 128) and attributions.dtype == "float32"
+    dataset = xt.open_dataset(folder / "dataset")
+    assert dataset.images([0, 1]).shape == (2, 128, 128)
+    assert (
+        len(dataset.labels) == len(dataset.table) and dataset.manifest["classes"] == dataset.classes
+    )
+    assert callable(xt.explain.integrated_gradients)
