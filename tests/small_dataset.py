@@ -49,7 +49,7 @@ def make_dataset(
     classes: list[str] = CLASSES,
     seed: int = 0,
 ) -> Dataset:
-    """Write a dataset: the first byte of each packet's payload names the class, the rest is noise.
+    """Write a dataset: 80 bytes of each packet name the class, those before them are noise.
 
     The first class is Benign; of every ten sessions seven are train, two validation, one test.
     """
@@ -89,7 +89,7 @@ def make_dataset(
         for label, count in zip(labels, counts, strict=True):
             tiles = np.zeros((count, 256), np.uint8)
             tiles[:, :100] = rng.integers(0, 256, (count, 100))
-            tiles[:, 54:58] = 60 + 60 * label
+            tiles[:, 20:100] = 60 + 60 * label
             writer.append(tiles, pa.table({}))
         manifest = {
             "rules": ReadingRules(mask=mask).to_dict(),

@@ -43,13 +43,14 @@ def dataset(tmp_path_factory):
 
 
 def test_learns_and_leaves_everything_behind(dataset, tmp_path):
-    config = tiny_config(dataset, epochs=12, **{"log.images": 1, "log.every_steps": 4})
+    config = tiny_config(dataset, epochs=8, **{"log.images": 1, "log.every_steps": 4})
+    config.augment.byte_swap, config.optimizer.ema = 0.0, 0.0
     result = train(config, tmp_path)
     assert result["best"]["accuracy"] > 0.9
-    assert result["step"] == 12 * (63 // 16)
+    assert result["step"] == 8 * (63 // 16)
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert json.loads((tmp_path / "reading.json").read_text())["classes"] == CLASSES
-    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 12
+    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 8
     tags = {
         value.tag
         for path in (tmp_path / "events" / "train").iterdir()
