@@ -18,9 +18,12 @@ HOST = "<script>alert(2)</script>\x1b[2J"
 def make_run(path: pathlib.Path, **rules) -> Run:
     """Return a run of a tiny ViT with random parameters."""
     model = build("vit", len(CLASSES), variant="debug")
-    variables = model.init(jax.random.key(1))
-    # Larger than fresh ones, so that verdicts differ between sessions.
-    variables = jax.tree.map(lambda leaf: 3 * leaf if leaf.ndim == 2 else leaf, variables)
+    # A fresh head is zero: every weight gets noise, so that verdicts differ and have reasons.
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + rng.normal(scale=0.03, size=leaf.shape).astype(np.float32),
+        model.init(jax.random.key(1)),
+    )
     return Run(
         path=path,
         config=None,

@@ -8,7 +8,7 @@ import numpy as np
 
 from xai_traffic.report.markup import percent, text
 
-WIDTH, HEIGHT, LEFT, BASE = 720, 120, 44, 18
+WIDTH, HEIGHT, LEFT, BASE = 520, 96, 44, 18
 
 
 def share_chart(
@@ -46,7 +46,7 @@ def share_chart(
         )
         link = links[number]
         parts.append(f'<a href="#{link}" tabindex="-1">{bar}</a>' if link else bar)
-        if len(shares) <= 32 or number % 2 == 0:
+        if number % (1 if len(shares) <= 24 else 4) == 0:
             parts.append(
                 f'<text x="{x + step / 2:.1f}" y="{HEIGHT + BASE + 4}" '
                 f'text-anchor="middle">{number}</text>'

@@ -133,7 +133,7 @@ def _words(explained: Explained, key: str, ranked: list[int]) -> str:
             notes.append(
                 f"{percent(own.padding)} of {METHODS[name]} falls upon padding and is left out"
             )
-    return f'<ol class="words">{"".join(items)}</ol><p class="quiet">{"; ".join(notes)}.</p>'
+    return f'<ol class="words">{"".join(items)}</ol><p class="quiet">{"<br>".join(notes)}</p>'
 
 
 def _small(error: float) -> str:
