@@ -12,6 +12,7 @@ from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import CaptureError, RunError
 from xai_traffic.evaluation.classify import classify
+from xai_traffic.report.explained import FINE_STEPS
 from xai_traffic.report.explanations import explain_run
 from xai_traffic.terminal import printable
 
@@ -56,8 +57,8 @@ def test_shares_of_a_line_add_up(made):
             assert fields == pytest.approx(total, abs=1e-6)
             assert (method["completeness_error"] is not None) == (name == "integrated_gradients")
         exact = line["methods"]["integrated_gradients"]
-        # Random weights make a rough way from baseline to session; see test_seed_defects.
-        assert exact["completeness_error"] < 0.1
+        # Random weights make a rough way from baseline to session: 50 nodes miss 1.3 logits.
+        assert exact["completeness_error"] < 0.05
         net = sum(packet["net"] for packet in exact["packets"])
         assert net == pytest.approx(exact["rise"], abs=1e-4)
 
@@ -80,7 +81,7 @@ def test_the_model_is_explained_on_what_it_was_shown(made):
     from xai_traffic import explain
 
     images = sessions.images(np.array([0]))
-    values = run.explain(images, "integrated_gradients")
+    values = run.explain(images, "integrated_gradients", steps=FINE_STEPS)
     lengths = sessions.packets["length"].to_numpy()[:4]
     expected = explain.byte_shares(values[0], lengths).packets()
     packets = lines_of(written)[0]["methods"]["integrated_gradients"]["packets"]
