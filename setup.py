@@ -10,6 +10,7 @@ Why each dependency is here:
     scikit-learn                         scores and the shallow baselines, the field's reference
     scipy                                morphology of the outlined overlays
     matplotlib                           plots and colour maps
+    pillow                               small PNGs of the report: 256 colours, exact pixels
     rich                                 progress bars and tables (flax needs it already)
     zstandard                            .zst captures (Python 3.11 has no zstd of its own)
 """
@@ -85,6 +86,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "matplotlib>=3.9",
+        "pillow>=10.1",
         "rich>=13",
         "zstandard>=0.22",
     ],
