@@ -15,7 +15,7 @@ from xai_traffic.explain import METHODS, PER_BYTE, lay_over
 from xai_traffic.explain.token_grid import TILE_SIDE
 from xai_traffic.report import overlays
 from xai_traffic.report.explained import Explained
-from xai_traffic.terminal import printable
+from xai_traffic.training.pictures import label
 
 DPI = 100
 TILE_PIXELS, HEAD_TILE_PIXELS = 72, 36
@@ -206,12 +206,8 @@ def _draw_grid(axes, explained: Explained, size: float) -> None:
 
 def _title(explained: Explained) -> str:
     verdict = explained.verdict
-    return _short(f"session {verdict['session']}: {verdict['label']}, {verdict['probability']:.1%}")
-
-
-def _short(text: str, most: int = 72) -> str:
-    text = printable(text)
-    return text if len(text) <= most else text[: most - 3] + "..."
+    said = f"session {verdict['session']}: {verdict['label']}, {verdict['probability']:.1%}"
+    return label(said, most=72)
 
 
 def _bare(figure: Figure, size: tuple[int, int]) -> bytes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from xai_traffic.evaluation.calibration import reliability
-from xai_traffic.terminal import printable
+from xai_traffic.training.pictures import confusion_matrix, label
 
 
 def write_evaluation_plots(
@@ -39,42 +38,18 @@ def write_evaluation_plots(
     return paths
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Draw counts in the cells over the share of the true class (row) as colour."""
-    counts = np.asarray(counts)
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    size = max(4.0, 0.42 * len(classes) + 2.0)
-    figure, axes = _figure(size + 0.8, size)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [printable(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    for row, column in np.argwhere(counts > 0):
-        axes.text(
-            column,
-            row,
-            f"{counts[row, column]}",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if share[row, column] > 0.5 else "black",
-        )
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    return figure
-
-
 def scores_per_class(per_class: dict[str, dict]) -> Figure:
     """Draw F1 per class, worst first, with the number of sessions beside the name."""
     rows = sorted(
         ((name, row) for name, row in per_class.items() if row["support"]),
         key=lambda item: -item[1]["f1"],
     )
-    figure, axes = _figure(6.4, max(2.4, 0.28 * len(rows) + 1.2))
+    figure = Figure(figsize=(6.4, max(2.4, 0.28 * len(rows) + 1.2)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     axes.barh(range(len(rows)), [row["f1"] for _, row in rows], color="#3b6ea5")
-    names = [f"{printable(name)} ({row['support']})" for name, row in rows]
-    axes.set_yticks(range(len(rows)), names)
+    names = [f"{label(name)} ({row['support']})" for name, row in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.set_xlim(0, 1)
     axes.set_xlabel("F1")
     axes.grid(axis="x", alpha=0.3)
@@ -99,9 +74,3 @@ def reliability_diagram(labels: np.ndarray, probabilities: np.ndarray, error: fl
     below.set_ylabel("sessions")
     below.set_xlim(0, 1)
     return figure
-
-
-def _figure(width: float, height: float):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots()

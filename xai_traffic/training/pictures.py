@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: the confusion matrix, and sessions under their heat maps."""
+"""Pictures of a training: the confusion matrix, and sessions under their heat maps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xai_traffic.terminal import printable
 DPI = 100
 
 
-def confusion_matrix_png(confusion: np.ndarray, classes: Sequence[str]) -> bytes:
-    """Draw counts over the share of each true class, as PNG.
+def confusion_matrix(confusion: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw counts over the share of each true class.
 
     Args:
         confusion: int [K, K], rows true, columns judged.
@@ -23,11 +23,13 @@ def confusion_matrix_png(confusion: np.ndarray, classes: Sequence[str]) -> bytes
     """
     confusion = np.asarray(confusion)
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.35 * len(classes)
-    figure = Figure(figsize=(size, size), dpi=DPI, layout="constrained")
+    size = max(4.0, 2.5 + 0.35 * len(classes))
+    figure = Figure(figsize=(size + 0.8, size), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_label(name) for name in classes]
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [label(name) for name in classes]
+    # Names may hold dollar signs, which matplotlib would read as formulas.
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
     axes.set_xlabel("judged")
@@ -36,7 +38,13 @@ def confusion_matrix_png(confusion: np.ndarray, classes: Sequence[str]) -> bytes
         colour = "white" if share[row, column] > 0.5 else "black"
         text = str(confusion[row, column])
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=6)
-    return _png(figure)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    return figure
+
+
+def confusion_matrix_png(confusion: np.ndarray, classes: Sequence[str]) -> bytes:
+    """Draw the same as PNG."""
+    return _png(confusion_matrix(confusion, classes))
 
 
 def heat_map_png(image: np.ndarray, heat: np.ndarray, title: str) -> bytes:
@@ -48,7 +56,7 @@ def heat_map_png(image: np.ndarray, heat: np.ndarray, title: str) -> bytes:
         title: escaped.
     """
     figure = Figure(figsize=(6.4, 3.6), dpi=DPI, layout="constrained")
-    figure.suptitle(_label(title), fontsize=9, parse_math=False)
+    figure.suptitle(label(title), fontsize=9, parse_math=False)
     plain, covered = figure.subplots(1, 2)
     for axes in (plain, covered):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -58,7 +66,8 @@ def heat_map_png(image: np.ndarray, heat: np.ndarray, title: str) -> bytes:
     return _png(figure)
 
 
-def _label(text: str, most: int = 80) -> str:
+def label(text: str, most: int = 80) -> str:
+    """Return text of captures fit for a picture: escaped and cut; draw it with parse_math=False."""
     text = printable(text)
     return text if len(text) <= most else text[: most - 3] + "..."
 
