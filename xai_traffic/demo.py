@@ -45,8 +45,11 @@ def demo(out: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
         if not (run / "result.json").exists():
             log.info("3/5 train: %s", model)
             train(load_config(f"configs/{model}.py:{words}", path=dataset, seed=seed), run)
-        log.info("4/5 evaluate: %s", model)
-        result, _ = write_evaluation(load_run(run))
+        scored = run / "evaluation-test.json"
+        if not scored.exists():
+            log.info("4/5 evaluate: %s", model)
+            write_evaluation(load_run(run))
+        result = json.loads(scored.read_text(encoding="utf-8"))
         names = ("accuracy", "macro_f1", "expected_calibration_error")
         scores.append((model, result["parameters"], *(result[name] for name in names)))
     show_table(

@@ -8,6 +8,7 @@ from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.scores import score
 from xai_traffic.terminal import progress
+from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.run import Run
 
 BATCH = 256
@@ -22,9 +23,46 @@ def evaluate(run: Run, split: str = "test", dataset: Dataset | None = None) -> d
         dataset: another dataset than the run was trained on; its classes must be among the run's.
 
     Raises:
-        RunError: the data was read by other rules, has unknown classes, or the split is empty.
+        RunError: the data was read by other rules, has unknown classes, or the split is empty; or
+            the run's own dataset is another one by now.
     """
-    return evaluate_split(run, split, dataset or open_dataset(run.config.data.path))[0]
+    return evaluate_split(run, split, dataset or own_dataset(run))[0]
+
+
+def own_dataset(run: Run) -> Dataset:
+    """Return the dataset that a run was trained on.
+
+    Raises:
+        RunError: what stands there now is another one, whose test split may hold sessions that
+            the run was trained on.
+    """
+    dataset = open_dataset(run.config.data.path)
+    if manifest_sha256(dataset) != run.dataset["manifest_sha256"]:
+        raise RunError(
+            f"{dataset.path} is not the dataset that {run.path} was trained on: sessions of its "
+            "splits may have been trained on. Name it with --data to evaluate on it all the same"
+        )
+    return dataset
+
+
+def check_rules(run: Run, dataset: Dataset) -> None:
+    """Refuse data that was read otherwise than the run reads captures.
+
+    Raises:
+        RunError: the message names the rules that differ.
+    """
+    if dataset.rules == run.rules:
+        return
+    ours, theirs = run.rules.to_dict(), dataset.rules.to_dict()
+    differ = ", ".join(
+        f"{name} {ours[name]!r} but the data has {theirs[name]!r}"
+        for name in ours
+        if ours[name] != theirs[name]
+    )
+    raise RunError(
+        f"{dataset.path} was read by other rules: the run reads captures with {differ}. Convert "
+        "the captures by the run's rules"
+    )
 
 
 def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.ndarray, np.ndarray]:
@@ -44,12 +82,7 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
 
 def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return (labels int32 [N] into the run's classes, probabilities float32 [N, K])."""
-    if dataset.rules != run.rules:
-        ours, theirs = run.rules.to_dict(), dataset.rules.to_dict()
-        differ = ", ".join(
-            f"{k} {ours[k]!r} but the data has {theirs[k]!r}" for k in ours if ours[k] != theirs[k]
-        )
-        raise RunError(f"the run reads captures with {differ}: convert the data by the run's rules")
+    check_rules(run, dataset)
     names = dataset.task_classes(run.task)
     unknown = sorted(set(names) - set(run.classes))
     if unknown:

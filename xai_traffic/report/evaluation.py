@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 from xai_traffic.data.store import open_dataset
-from xai_traffic.evaluation.evaluate import evaluate_split
+from xai_traffic.evaluation.evaluate import evaluate_split, own_dataset
 from xai_traffic.report.plots import write_evaluation_plots
-from xai_traffic.training.logging import EventWriter
+from xai_traffic.training.logging import EventWriter, cut_events
+from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
 
 
@@ -25,14 +25,16 @@ def write_evaluation(
     Returns:
         (the scores of `evaluation.evaluate`, path of the JSON file).
     """
-    dataset = open_dataset(data or run.config.data.path)
+    dataset = open_dataset(data) if data else own_dataset(run)
     result, labels, probabilities = evaluate_split(run, split, dataset)
     path = run.path / f"evaluation-{split}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     plots = write_evaluation_plots(result, labels, probabilities, run.path / f"evaluation-{split}")
-    with EventWriter(run.path / "events" / f"evaluation-{split}") as events:
+    folder = run.path / "events" / f"evaluation-{split}"
+    cut_events(folder, -1)  # an earlier evaluation's
+    with EventWriter(folder) as events:
         for plot in plots:
             events.png(f"evaluation/{plot.stem}", plot.read_bytes(), step=run.step)
         for name in ("accuracy", "macro_f1", "mcc", "expected_calibration_error"):
             events.scalar(f"evaluation/{name}", result[name], step=run.step)
+    write_json(path, result)  # last: where it stands, all stands
     return result, path

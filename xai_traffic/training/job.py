@@ -33,7 +33,7 @@ from xai_traffic.training.state import TrainState, make_state
 from xai_traffic.training.steps import compile_steps
 
 MAY_DIFFER = ("log.", "mesh.", "checkpoint.", "compilation_cache")
-"""Fields that may change when a run goes on: they change no parameter's bits on one device kind."""
+"""Fields that may change when a run goes on; only `mesh.` changes parameters, by rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) ->
         "task": config.task,
         "dataset": {
             "path": str(job.dataset.path.absolute()),
-            "manifest_sha256": _manifest_sha256(job.dataset),
+            "manifest_sha256": manifest_sha256(job.dataset),
         },
     }
     check_same(config, workdir)
@@ -269,6 +269,7 @@ def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.sort(generator.choice(rows, limit, replace=False))
 
 
-def _manifest_sha256(dataset: Dataset) -> str:
+def manifest_sha256(dataset: Dataset) -> str:
+    """Return what tells a dataset from another of the same path, in hexadecimal."""
     text = json.dumps(dataset.manifest, sort_keys=True).encode()
     return hashlib.sha256(text).hexdigest()
