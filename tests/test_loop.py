@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import pathlib
 
 import jax
@@ -185,6 +186,12 @@ def test_stopping_waits_for_a_new_best():
     assert stopping.due and (stopping.best_step, stopping.best_epoch) == (20, 2)
     stopping = Stopping("loss", 0).after(1, 1, {"loss": 2.0}).after(2, 2, {"loss": 1.0})
     assert stopping.best_step == 2 and not stopping.due
+    # A loss that is not a number is never the best, wherever it comes.
+    for losses in ((1.0, math.nan, 2.0), (math.nan, 1.0, math.nan)):
+        stopping = Stopping("loss", 0)
+        for epoch, loss in enumerate(losses, 1):
+            stopping = stopping.after(epoch, epoch, {"loss": loss})
+        assert stopping.best == {"loss": 1.0}
 
 
 def tiles_of(counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Stopping:
     waited: int = 0
 
     def rank(self, scores: dict[str, float]) -> float:
-        """Return a number that is higher for better scores."""
-        return -scores["loss"] if self.metric == "loss" else scores[self.metric]
+        """Return a number that is higher for better scores, lowest where they are no numbers."""
+        number = -scores["loss"] if self.metric == "loss" else scores[self.metric]
+        return -math.inf if math.isnan(number) else number
 
     def after(self, step: int, epoch: int, scores: dict[str, float]) -> Stopping:
         """Return what is known after another epoch; a tie leaves the earlier one the best."""
