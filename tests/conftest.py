@@ -1,5 +1,6 @@
 """Shared by all tests: eight fake devices, and the folder of real captures."""
 
+import logging
 import os
 import pathlib
 
@@ -14,6 +15,16 @@ import pytest  # noqa: E402
 CAPTURES = pathlib.Path(os.environ.get("XAI_TRAFFIC_CAPTURES", "../shared/data"))
 if not CAPTURES.is_absolute():
     CAPTURES = (pathlib.Path(__file__).parents[1] / CAPTURES).resolve()
+
+
+@pytest.fixture(autouse=True)
+def restored_log():
+    """Undo what a command did to the log, which other tests read and whose stream is gone."""
+    log = logging.getLogger("xai_traffic")
+    handlers, propagate, level = log.handlers[:], log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -219,9 +219,9 @@ def _run_classify(options, _) -> int:
 
     run = load_run(options.run_folder)
     status = DONE
-    for _, path in find_captures(options.captures):
+    for name, path in find_captures(options.captures):
         try:
-            for verdict in classify(run, path):
+            for verdict in classify(run, path, name):
                 print(json.dumps(verdict))
         except XaiTrafficError as error:
             log.error("%s", printable(error))
@@ -267,9 +267,9 @@ def _run_explain(options, _) -> int:
         methods=options.methods and tuple(options.methods.split(",")),
         overwrite=options.overwrite,
     )
-    for capture, reason in written["failures"]:
-        log.error("%s: %s", printable(capture), printable(reason))
-    print(written["report"])
+    for _, reason in written["failures"]:
+        log.error("%s", printable(reason))
+    print(printable(written["report"]))
     return FAILED if written["failures"] else DONE
 
 

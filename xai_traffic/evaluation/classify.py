@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
 
-from xai_traffic.capture.sessions import Sessions
+from xai_traffic.capture.sessions import Sessions, read_capture_by
+from xai_traffic.errors import XaiTrafficError
 from xai_traffic.training.run import Run
 
 BATCH = 256
 
 
-def classify(run: Run, capture: str) -> Iterator[dict]:
+def classify(run: Run, capture: str | os.PathLike, name: str | None = None) -> Iterator[dict]:
     """Yield one verdict for each session of a capture, in session order, as JSON values.
 
     The capture is read by the run's own rules. See `verdicts` for the keys.
+
+    Args:
+        run: judges.
+        capture: path, "-" for standard input.
+        name: what the verdicts call the capture, its path by default.
+
+    Raises:
+        CaptureError: nothing of the capture can be read.
+        XaiTrafficError: behind the last verdict: the rest of the capture could not be read.
     """
-    sessions = run.read(capture)
+    sessions = read_capture_by(capture, run.rules, name)
     for start in range(0, len(sessions.table), BATCH):
         rows = np.arange(start, min(start + BATCH, len(sessions.table)))
         yield from verdicts(run, sessions, rows, run.predict(sessions.images(rows)))
+    if sessions.fault:
+        raise XaiTrafficError(sessions.fault)
 
 
 def verdicts(

@@ -19,6 +19,7 @@ from xai_traffic.capture.sessions import Sessions, read_capture_by
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import CaptureError, RunError
 from xai_traffic.evaluation.classify import verdicts
+from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.report.explained import Explained, explain_sessions, methods_for
 from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
@@ -77,7 +78,7 @@ def explain_run(
 
     Returns:
         Paths `report`, `explanations` and `figures`, and `failures`: (capture, reason) of captures
-        that could not be read.
+        that could not be read to their end; what came before the fault is in the report.
 
     Raises:
         RunError: the run cannot be explained so, the data was read by other rules, a session
@@ -126,7 +127,7 @@ def explain_run(
         "report": out / REPORT,
         "explanations": out / LINES,
         "figures": out / FIGURES,
-        "failures": failures,
+        "failures": failures + faults,
     }
 
 
@@ -157,11 +158,7 @@ def _judge_captures(
 
 
 def _judge_dataset(run: Run, data: Dataset, split: str) -> _Source:
-    if data.rules != run.rules:
-        raise RunError(
-            f"{data.path} was read by other rules than the run's dataset: convert the captures by "
-            f"the run's rules, {run.rules}"
-        )
+    check_rules(run, data)
     rows = data.rows(split)
     column = "label" if run.task == "multiclass" else "binary_label"
     truths = data.table[column].take(rows).to_pylist()

@@ -1,0 +1,68 @@
+"""Verdicts on captures that end badly: what came before counts, and the exit status tells."""
+
+import json
+import os
+
+import pytest
+from explained_run import make_run, write_capture
+
+from xai_traffic.cli import main
+from xai_traffic.errors import XaiTrafficError
+from xai_traffic.evaluation.classify import classify
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("classify") / "run")
+
+
+@pytest.fixture
+def command(run, monkeypatch):
+    """The command, with a run at hand that no training made."""
+    monkeypatch.setattr("xai_traffic.training.run.load_run", lambda path: run)
+    return main
+
+
+def cut_short(path):
+    write_capture(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def test_verdicts_come_before_the_fault(run, tmp_path):
+    whole = list(classify(run, write_capture(tmp_path / "whole.pcap"), "a"))
+    verdicts = []
+    with pytest.raises(XaiTrafficError, match=r"cut.pcap, packet \d+, byte offset \d+: "):
+        for verdict in classify(run, cut_short(tmp_path / "cut.pcap"), "a"):
+            verdicts.append(verdict)
+    assert len(verdicts) == len(whole) and verdicts[0] == whole[0]
+
+
+def test_classify_prints_what_came_before_and_fails(command, tmp_path, capsys):
+    cut_short(tmp_path / "a.pcap")
+    write_capture(tmp_path / "b.pcap")
+    assert command(["classify", "RUN", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    lines = [json.loads(line) for line in output.out.splitlines()]
+    assert [line["capture"] for line in lines] == ["a.pcap"] * 5 + ["b.pcap"] * 5
+    assert output.err.count("cut short") == 1 and "a.pcap, packet" in output.err
+
+
+def test_classify_takes_a_name_that_is_no_text(command, tmp_path, capsys):
+    whole = write_capture(tmp_path / "a.pcap")
+    os.rename(whole, os.fsencode(tmp_path) + b"/\xff.pcap")
+    assert command(["classify", "RUN", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["capture"] for line in lines} == {"\\udcff.pcap"}
+
+
+def test_explain_writes_what_came_before_and_fails(command, tmp_path, capsys):
+    capture = cut_short(tmp_path / "cut.pcap")
+    out = tmp_path / "out"
+    arguments = ["--methods", "gradient_x_input", "--sessions", "0", "--out", str(out)]
+    assert command(["explain", "RUN", str(capture), *arguments]) == 1
+    output = capsys.readouterr()
+    assert output.out.strip() == str(out / "report.html")
+    assert output.err.count("cut short") == 1
+    assert "cut short" in (out / "report.html").read_text("utf-8")
+    assert (out / "explanations.jsonl").read_text("ascii").count("\n") == 1
