@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import logging
+import os
 import pathlib
 import struct
 
@@ -196,23 +197,46 @@ def test_what_cannot_be_derived_is_refused(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_captures_cost_nothing_beside_them(folder, tmp_path):
+def test_bad_captures_cost_nothing_beside_them(folder, tmp_path, monkeypatch):
     good = convert([folder], tmp_path / "good", rules=FIVE)
     (folder / "Malware" / "noise.pcap").write_bytes(b"no capture at all")
     (folder / "Malware" / "empty.pcap").write_bytes(b"")
     write_capture(folder / "Malware" / "cut.pcap", [packet(1, b"x"), packet(2, b"y")], cut=5)
+    closed = folder / "Malware" / "closed.pcap"
+    closed.touch()
+    opened = open
+
+    def refuse(path, *arguments, **options):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", refuse)
     made = convert([folder], tmp_path / "out", rules=FIVE)
     check_account(made.manifest)
     failed = dict(made.failures)
-    assert sorted(failed) == ["Malware/cut.pcap", "Malware/empty.pcap", "Malware/noise.pcap"]
+    bad = ["closed", "cut", "empty", "noise"]
+    assert sorted(failed) == [f"Malware/{name}.pcap" for name in bad]
+    assert "no permission" in failed["Malware/closed.pcap"]
     assert "cut short" in failed["Malware/cut.pcap"] and "packet 2" in failed["Malware/cut.pcap"]
     assert "not a capture" in failed["Malware/noise.pcap"]
     assert str(tmp_path) not in json.dumps(made.manifest)
     assert made.manifest["per_class"]["cut"]["kept"] == {"packets": 1, "sessions": 1}
-    assert sorted(made.manifest["lost_classes"]) == ["empty", "noise"]
+    assert sorted(made.manifest["lost_classes"]) == ["closed", "empty", "noise"]
     assert len(open_dataset(made.dataset)) == len(open_dataset(good.dataset)) + 1
     tables = {title: rows for title, _, rows in summarise(made.manifest)}
-    assert len(tables["Captures with a fault"]) == 3
+    assert len(tables["Captures with a fault"]) == 4
+
+
+def test_names_that_are_no_text_become_text(tmp_path):
+    source = write_capture(tmp_path / "a.pcap", [packet(1, b"x")])
+    folder = os.fsencode(tmp_path) + b"/Benign"
+    os.mkdir(folder)
+    os.rename(source, folder + b"/\xff.pcap")
+    write_capture(tmp_path / "Benign" / "b.pcap", [packet(2, b"y")])
+    dataset = open_dataset(convert([tmp_path / "Benign"], tmp_path / "out", rules=FIVE).dataset)
+    assert dataset.classes == ["\\udcff", "b"]
+    assert dataset.table["capture"].to_pylist() == ["\\udcff.pcap", "b.pcap"]
 
 
 def test_a_class_lost_to_the_minimum_is_named_loudly(folder, tmp_path, caplog):

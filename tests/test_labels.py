@@ -35,6 +35,8 @@ def test_relative_paths_are_made_absolute(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     assert label_by_folder("Zeus.pcap", ".") == ("Zeus", "Malware")
+    assert label_by_folder("../Malware/Zeus.pcap", "..") == ("Zeus", "Malware")
+    assert label_by_folder("../Zeus.pcap", "..") == (tmp_path.name, None)
 
 
 def sessions(*ends):

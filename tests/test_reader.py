@@ -3,6 +3,7 @@
 import gzip
 import io
 import lzma
+import os
 import pathlib
 import random
 import subprocess
@@ -179,3 +180,32 @@ def test_find_captures(tmp_path):
         find_captures([tmp_path / "empty"])
     with pytest.raises(CaptureError, match="no such file"):
         find_captures([tmp_path / "missing"])
+
+
+def test_a_folder_that_may_not_be_searched_is_told(tmp_path, monkeypatch):
+    for name in ("open/a.pcap", "closed/b.pcap"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    closed = tmp_path / "closed"
+    assert find_captures([tmp_path]) == [
+        ("open/a.pcap", tmp_path / "open/a.pcap"),
+        (str(closed), closed),
+    ]
+
+
+def test_names_that_are_no_text(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff\x1b[31m.pcap"
+    with open(path, "wb") as stream:
+        stream.write(b"x")
+    ((name, found),) = find_captures([tmp_path])
+    assert name == "\\udcff\x1b[31m.pcap" and os.fsencode(found) == path
+    assert b"".join(open_chunks(found)) == b"x"
+    str(CaptureError(os.fsdecode(path), "wrong")).encode()

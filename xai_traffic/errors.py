@@ -20,7 +20,8 @@ class CaptureError(XaiTrafficError):
     def __init__(
         self, capture: str, reason: str, *, offset: int | None = None, packet: int | None = None
     ):
-        where = str(capture)
+        # A file name may hold bytes that are no text, and reports are written as UTF-8.
+        where = str(capture).encode("utf-8", "backslashreplace").decode()
         if packet is not None:
             where += f", packet {packet}"
         if offset is not None:

@@ -62,6 +62,8 @@ def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
     """
     name = os.fspath(path)
     if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise CaptureError(name, "standard input is closed: pipe a capture into it")
         stream: BinaryIO = sys.stdin.buffer
     else:
         try:
@@ -86,6 +88,7 @@ def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib
 
     In folders a capture is a regular file named *.pcap, *.pcapng or *.cap, also with a number
     behind pcap and with .gz, .zst or .xz; its name is its path from that folder, with slashes.
+    A folder below that may not be searched stands for the captures in it: opening it fails.
     Captures of equal name keep their full paths as names.
 
     Raises:
@@ -94,29 +97,48 @@ def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib
     found: dict[pathlib.Path, str] = {}
     for given in map(pathlib.Path, paths):
         if given.is_dir():
+            closed: list[OSError] = []
             inside = sorted(
-                (file.relative_to(given).as_posix(), file)
-                for folder, _, files in os.walk(given)
+                (capture_name(file.relative_to(given)), file)
+                for folder, _, files in os.walk(given, onerror=closed.append)
                 for file in (pathlib.Path(folder, name) for name in files)
-                if is_capture_name(file.name) and file.is_file()
+                if is_capture_name(file.name) and _is_taken(file)
             )
-            if not inside:
+            if not inside and not closed:
                 raise CaptureError(
                     str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
                 )
             for name, file in inside:
                 found.setdefault(file, name)
+            for error in closed:
+                found.setdefault(pathlib.Path(error.filename), capture_name(error.filename))
         elif str(given) == STANDARD_INPUT or given.exists():
-            found.setdefault(given, given.as_posix())
+            found.setdefault(given, capture_name(given))
         else:
             raise CaptureError(str(given), "there is no such file or folder: check the path")
     seen = collections.Counter(found.values())
-    return [(file.as_posix() if seen[name] > 1 else name, file) for file, name in found.items()]
+    return [(capture_name(file) if seen[name] > 1 else name, file) for file, name in found.items()]
+
+
+def capture_name(path: str | os.PathLike) -> str:
+    """Return a path as text for tables, slashes between its parts, bytes that are no text escaped.
+
+    A file name is any bytes: Python holds those that are not UTF-8 as lone surrogates, which
+    neither Arrow nor a page of UTF-8 can store.
+    """
+    return pathlib.PurePath(path).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def is_capture_name(name: str) -> bool:
     """Tell whether a file in a folder is taken for a capture."""
     return _SUFFIX.search(name) is not None
+
+
+def _is_taken(file: pathlib.Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # not even to be looked at: opening it says why
+        return True
 
 
 def _read_all(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:

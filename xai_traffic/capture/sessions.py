@@ -17,7 +17,7 @@ from xai_traffic.capture import images
 from xai_traffic.capture.community_id import ICMP, ICMP6, SCTP, TCP, UDP, community_id
 from xai_traffic.capture.core import Batch, open_core
 from xai_traffic.capture.masking import apply_mask, parse_mask
-from xai_traffic.capture.reader import open_chunks
+from xai_traffic.capture.reader import capture_name, open_chunks
 from xai_traffic.capture.records import ENDS, PACKET
 from xai_traffic.capture.rules import DEFAULT_FILTER, ReadingRules
 from xai_traffic.errors import CaptureError
@@ -230,21 +230,28 @@ def read_capture(
         idle_timeout=idle_timeout,
         max_open=max_open,
     )
-    return read_capture_by(path, rules)
+    sessions = read_capture_by(path, rules)
+    if sessions.fault:
+        log.warning("%s", printable(sessions.fault))
+    return sessions
 
 
 def read_capture_by(
     path: str | os.PathLike, rules: ReadingRules, name: str | None = None
 ) -> Sessions:
-    """Read a capture by the rules of a dataset or run; `name` is what the table calls it."""
+    """Read a capture by the rules of a dataset or run; `name` is what the table calls it.
+
+    What is wrong with a capture's end is in `Sessions.fault`, for the caller to tell.
+
+    Raises:
+        CaptureError: nothing of it can be read.
+    """
     reader = read_batches(path, rules)
     batches = list(reader)
     tiles, packets, sessions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     kept = gather(tiles, packets, sessions, rules)
-    if reader.fault:
-        log.warning("%s", printable(reader.fault))
     return Sessions(
-        table=session_table(kept.sessions, name or reader.path, kept.packet_rows),
+        table=session_table(kept.sessions, name or capture_name(reader.path), kept.packet_rows),
         tiles=kept.tiles,
         packets=packet_table(kept.packets),
         dropped={**reader.dropped, **kept.dropped},

@@ -16,7 +16,7 @@ from xai_traffic import __version__
 from xai_traffic.capture.core import core_name
 from xai_traffic.capture.filters import compile_filter
 from xai_traffic.capture.masking import MASK_VERSION, mask_name
-from xai_traffic.capture.reader import STANDARD_INPUT, find_captures
+from xai_traffic.capture.reader import STANDARD_INPUT, capture_name, find_captures
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import (
     BELOW_MINIMUM,
@@ -44,7 +44,7 @@ from xai_traffic.data.labels import (
     read_label_table,
 )
 from xai_traffic.data.split import DEFAULT_SPLIT, SPLITS, SplitSpec, assign_split, parse_split
-from xai_traffic.data.spool import Spool, sha256_of, spool_capture
+from xai_traffic.data.spool import Spool, facts_of_file, spool_capture
 from xai_traffic.data.store import SESSION_SCHEMA, DatasetWriter, open_dataset
 from xai_traffic.errors import CaptureError, ConfigError, DatasetError
 from xai_traffic.terminal import log, printable, progress
@@ -169,7 +169,7 @@ class _Making:
     ) -> None:
         """Read a capture and write the sessions of it that are kept."""
         by_folder = label_by_folder(path, root) if self.label_table is None else (NO_LABEL, None)
-        facts = {"capture": name, "sha256": None, "bytes": None}
+        facts = {"capture": name, **facts_of_file(path)}
         entry, fault = Entry(), None
         try:
             spool = spool_capture(path, self.rules, spool_file)
@@ -177,8 +177,6 @@ class _Making:
         except CaptureError as error:
             spool, fault = None, str(error)
         of_capture = self.per_class[by_folder[0]]
-        if path.is_file():
-            facts.update(sha256=sha256_of(path), bytes=path.stat().st_size)
         if spool is not None:
             entry.drop_packets(spool.dropped)
             of_capture.drop_packets(spool.dropped)
@@ -190,7 +188,7 @@ class _Making:
                 self.per_class[label].add(spool.sessions["packets"][of], reasons[of])
             entry.check(name, spool.seen)
         if fault:
-            fault = fault.removeprefix(str(path)).lstrip(",: ")
+            fault = fault.removeprefix(capture_name(path)).lstrip(",: ")
             self.failures.append((name, fault))
         self.captures.append({**facts, **entry.to_dict(), "fault": fault})
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import fnmatch
+import os
 import pathlib
 
 import numpy as np
 
 from xai_traffic.capture.filters import Program, compile_filter
+from xai_traffic.capture.reader import capture_name
 from xai_traffic.errors import ConfigError
 
 BINARY_CLASSES = ("Benign", "Malware")
@@ -36,10 +38,10 @@ def label_by_folder(path: str | pathlib.Path, root: str | pathlib.Path) -> tuple
         path: the capture.
         root: the input the user named: the capture itself or a folder above it.
     """
-    path, root = pathlib.Path(path).absolute(), pathlib.Path(root).absolute()
+    path, root = (pathlib.Path(os.path.abspath(each)) for each in (path, root))
     holder = (path.parent if root == path else root).parent
     parent = path.parent.name
-    label = _stem(path) if parent.lower() in _BINARY or not parent else parent
+    label = capture_name(_stem(path) if parent.lower() in _BINARY or not parent else parent)
     for folder in path.parents:
         if folder.name.lower() in _BINARY:
             return label, _BINARY[folder.name.lower()]

@@ -156,12 +156,21 @@ class _Tiles:
         self._parts, self._bytes = [], 0
 
 
-def sha256_of(path: str | os.PathLike) -> str | None:
-    """Return the SHA-256 of a file as it lies on disk, in hex; None for standard input."""
-    if os.fspath(path) == STANDARD_INPUT:
-        return None
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def facts_of_file(path: str | os.PathLike) -> dict[str, str | int | None]:
+    """Return `sha256` (in hex) and `bytes` of a capture as it lies on disk.
+
+    Both are None for standard input and pipes, and where the file cannot be read to its end: its
+    fault says why.
+    """
+    unknown = {"sha256": None, "bytes": None}
+    try:
+        if os.fspath(path) == STANDARD_INPUT or not os.path.isfile(path):
+            return unknown
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return {"sha256": digest, "bytes": stream.tell()}
+    except OSError:
+        return unknown
 
 
 def consecutive(counts: np.ndarray, most: int) -> Iterator[slice]:
