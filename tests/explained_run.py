@@ -15,9 +15,9 @@ CLASSES = ["Chat", "<script>alert(1)</script>", "Zeus \x1b[31m"]
 HOST = "<script>alert(2)</script>\x1b[2J"
 
 
-def make_run(path: pathlib.Path, **rules) -> Run:
+def make_run(path: pathlib.Path, classes: list[str] = CLASSES, **rules) -> Run:
     """Return a run of a tiny ViT with random parameters."""
-    model = build("vit", len(CLASSES), variant="debug")
+    model = build("vit", len(classes), variant="debug")
     # A fresh head is zero: every weight gets noise, so that verdicts differ and have reasons.
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
@@ -29,7 +29,7 @@ def make_run(path: pathlib.Path, **rules) -> Run:
         config=None,
         task="multiclass",
         rules=ReadingRules(**rules),
-        classes=CLASSES,
+        classes=classes,
         dataset={},
         model=model,
         variables=variables,

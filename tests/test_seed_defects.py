@@ -15,7 +15,12 @@ from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import read_capture
 from xai_traffic.data.build import convert, summarise
 from xai_traffic.data.store import open_dataset
+from xai_traffic.errors import ConfigError
+from xai_traffic.models import build
 from xai_traffic.training import loop
+from xai_traffic.training.job import prepare
+from xai_traffic.training.run import load_run
+from xai_traffic.training.stopping import Stopping
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +51,31 @@ def test_1_integrated_gradients_explain_the_very_input_of_the_training(run, imag
     assert np.abs(rescaled.sum((1, 2)) - rise).max() > 0.1 * np.abs(rise).max()
 
 
-def test_2_benign_verdicts_are_explained_as_benign(run, images):
+def test_2_benign_verdicts_are_explained_as_benign(tmp_path, images):
     # The seed's one sigmoid unit has one argmax: everything was explained as malware.
-    binary = make_run(run.path)
-    logits = binary.logits(images)
-    assert logits.shape[1] == len(binary.classes)
-    told = binary.explain(images, "gradient_x_input")
-    for row, label in enumerate(logits.argmax(1)):
-        alone = binary.explain(images[row : row + 1], "gradient_x_input", target=int(label))
-        np.testing.assert_allclose(told[row], alone[0], rtol=1e-3, atol=1e-5)
-    against = binary.explain(images, "gradient_x_input", target=(logits.argmax(1) + 1) % 3)
-    assert np.abs(told - against).max() > 1e-4
+    dataset = make_dataset(tmp_path / "data")
+    job = prepare(tiny_config(dataset, task="binary"))
+    assert job.classes == ["Benign", "Malware"]
+    logits = jax.eval_shape(job.model.apply, job.like.variables, images[..., None])[0]
+    assert logits.shape == (len(images), 2)
+    for family in ("xception", "vgg19", "vit"):
+        with pytest.raises(ConfigError, match="at least two classes"):
+            build(family, 1, variant="debug")
     with pytest.raises(ValueError, match="one logit"):
         explain.gradient(lambda params, x: x.sum((1, 2)), None, images[..., None])
+
+    binary = make_run(tmp_path / "run", classes=job.classes)
+    rise = np.diff(binary.logits(images))[:, 0]
+    # So that both verdicts are given.
+    binary.variables["params"]["head"]["bias"] -= np.float32([0, (rise.min() + rise.max()) / 2])
+    verdicts = binary.logits(images).argmax(1)
+    assert set(verdicts) == {0, 1}
+    told = binary.explain(images, "gradient_x_input")
+    benign, malware = (binary.explain(images, "gradient_x_input", target=k) for k in (0, 1))
+    for row, verdict in enumerate(verdicts):
+        right, wrong = (benign, malware)[verdict][row], (malware, benign)[verdict][row]
+        np.testing.assert_allclose(told[row], right, rtol=1e-3, atol=1e-5)
+        assert np.abs(told[row] - wrong).max() > 1e-3
 
 
 def test_3_attention_is_read_where_packets_are_and_depends_on_them(run, images):
@@ -93,10 +110,9 @@ def test_4_the_model_has_the_classes_of_the_data_and_is_trained(tmp_path, monkey
         return {**scores, "accuracy": 1.0 - 0.1 * len(judged)}, confusion
 
     monkeypatch.setattr(loop, "validate", scripted)
-    config = tiny_config(dataset, epochs=9, **{"early_stopping.patience": 2})
+    stopping = {"early_stopping.metric": "accuracy", "early_stopping.patience": 2}
+    config = tiny_config(dataset, epochs=9, batch_size=8, **stopping)
     result = loop.train(config, tmp_path / "run")
-    from xai_traffic.training.run import load_run
-
     trained = load_run(tmp_path / "run")
     assert trained.classes == ["A", "B", "C"]
     assert trained.logits(np.zeros((1, 128, 128), np.uint8)).shape == (1, 3)
@@ -105,15 +121,13 @@ def test_4_the_model_has_the_classes_of_the_data_and_is_trained(tmp_path, monkey
     assert max(jax.tree.leaves(moved)) > 0
     # 5: the whole validation split, every epoch; the best and the end are its decision alone.
     whole = len(dataset.rows("validation"))
-    assert whole > 0 and set(judged) == {whole}
+    assert whole > config.batch_size and set(judged) == {whole}
     assert len(judged) == 3
     assert result["best"]["accuracy"] == pytest.approx(0.9) and result["best_epoch"] == 1
     assert trained.step == result["best_step"] == result["step"] // 3
 
 
 def test_5_the_best_epoch_is_that_of_the_whole_validation_split():
-    from xai_traffic.training.stopping import Stopping
-
     stopping = Stopping("accuracy", 2)
     for epoch, accuracy in enumerate((0.8, 0.9, 0.7, 0.6), 1):
         # A training loss that goes on falling is no reason to go on.
@@ -158,7 +172,27 @@ def test_6_duplicates_are_removed_before_the_split_and_counted(converted):
     hashes = dataset.table["content_hash"].to_pylist()
     assert len(set(hashes)) == len(hashes)
     assert dataset.table["label"].to_pylist().count("Weibo-1") == 1
-    assert "duplicate" in json.dumps(made.manifest["per_class"]["Weibo-1"])
+    kept = {label: entry["duplicates"] for label, entry in made.manifest["per_class"].items()}
+    assert kept == {"Weibo-1": 1, "Zeus": 0, "Facetime": 0}
+
+
+def test_6_sessions_of_one_pair_of_endpoints_never_straddle_the_split(tmp_path):
+    # What two hosts say to each other again and again is nearly the same.
+    flows = []
+    for host in range(1, 9):
+        ends = {"source": f"10.0.0.{host}", "destination": "10.1.0.1"}
+        for again in range(3):
+            first, said = 1000 * again, f"{host} says {again}".encode()
+            for segment in (tcp(flags=2, sequence=first), tcp(sequence=first + 1, data=said)):
+                flows.append([ethernet(ipv4(segment, **ends))])
+    write(tmp_path / "captures" / "Benign" / "Chat.pcap", *flows)
+    convert(
+        [tmp_path / "captures"], tmp_path / "data", rules=ReadingRules(), split="random:50/0/50"
+    )
+    table = open_dataset(tmp_path / "data").table.to_pylist()
+    assert len(table) == 24
+    found = {(row["source"], row["split"]) for row in table}
+    assert len(found) == 8 and {split for _, split in found} == {"train", "test"}
 
 
 def test_7_weibo_is_benign_and_the_tasks_are_not_swapped(converted):
