@@ -155,16 +155,29 @@ def test_wireshark_finds_nothing_wrong(lab, name):
     assert result.stdout == ""
 
 
-def test_a_folder_that_exists_is_left_alone(lab, tmp_path):
+def test_a_folder_that_exists_is_left_alone(lab, tmp_path, monkeypatch):
     before = (lab / NAMES[0]).read_bytes()
     with pytest.raises(ConfigError, match="exists"):
         write_lab(lab)
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ConfigError, match="holds no lab"):
-        write_lab(tmp_path / "mine", overwrite=True)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("evidence.jsonl", "thesis.tex"):
+        (mine / name).write_text("years of work")
+    with pytest.raises(ConfigError, match=r"more than lab captures \(thesis.tex\)"):
+        write_lab(mine, overwrite=True)
+    assert (mine / "thesis.tex").exists()
     assert (lab / NAMES[0]).read_bytes() == before
     out = write_lab(tmp_path / "lab", sessions_per_family=1)
     write_lab(out, sessions_per_family=2, overwrite=True)
+    assert read_capture(out / NAMES[0]).table.num_rows == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lab", "mine"]
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xai_traffic.lab.write.evidence", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_lab(out, overwrite=True)
     assert read_capture(out / NAMES[0]).table.num_rows == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lab", "mine"]
     with pytest.raises(ConfigError, match="sessions_per_family"):

@@ -6,11 +6,9 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator
 
 from xai_traffic.errors import DatasetError
+from xai_traffic.folder import whole_folder
 
 FORMAT = "xai_traffic dataset"
 MANIFEST, TILES, SESSIONS, PACKETS = (
@@ -54,27 +52,12 @@ def check_free(out: str | pathlib.Path, overwrite: bool) -> None:
         )
 
 
-@contextlib.contextmanager
-def new_folder(out: str | pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Give a temporary folder beside `out` to write into; it becomes `out` when all went well.
+def new_folder(
+    out: str | pathlib.Path, overwrite: bool
+) -> contextlib.AbstractContextManager[pathlib.Path]:
+    """Give a temporary folder to write a dataset into; see `xai_traffic.folder.whole_folder`.
 
     Raises:
         DatasetError: `out` is in the way (see `check_free`) or cannot be made.
     """
-    out = pathlib.Path(os.path.abspath(out))
-    check_free(out, overwrite)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise DatasetError(f"{out} cannot be made: {error}") from error
-    try:
-        made = temporary / "new"
-        made.mkdir()
-        yield made
-        check_free(out, overwrite)
-        if out.exists():
-            out.rename(temporary / "old")
-        made.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return whole_folder(out, lambda: check_free(out, overwrite), DatasetError)

@@ -6,11 +6,11 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import struct
 from collections.abc import Iterable
 
 from xai_traffic.errors import ConfigError
+from xai_traffic.folder import whole_folder
 from xai_traffic.lab.families import CLIENTS, FAMILIES, Family
 from xai_traffic.lab.packets import Packet
 
@@ -21,6 +21,8 @@ SECONDS_PER_SESSION = 2.0
 """Mean time between the first packets of two sessions: most lie in one another's time."""
 
 SESSIONS_PER_FAMILY = 80
+
+EVIDENCE = "evidence.jsonl"
 
 
 def write_lab(
@@ -44,35 +46,51 @@ def write_lab(
         The folder.
 
     Raises:
-        ConfigError: `out` exists and `overwrite` is not set or it holds something else, or there
-            would be no session.
+        ConfigError: `out` exists and `overwrite` is not set or it holds something else, it cannot
+            be made, or there would be no session.
     """
     out = pathlib.Path(out)
     if sessions_per_family < 1:
         raise ConfigError(f"sessions_per_family is {sessions_per_family}: choose at least 1")
-    if out.exists():
-        if not overwrite:
-            raise ConfigError(f"{out} exists: choose another --out, or give --overwrite")
-        if not (out / "evidence.jsonl").exists():
-            raise ConfigError(f"{out} holds no lab captures, so it is left alone: remove it first")
-    unfinished = out.with_name(out.name + ".unfinished")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    lines = []
-    for family in FAMILIES:
-        name = f"{family.group}/{family.name}.pcap"
-        sessions = make_sessions(family, seed=seed, count=sessions_per_family)
-        frames = in_order_of_time(sessions)
-        path = unfinished / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pcap(packet for _, _, packet in frames))
-        lines += evidence(family, name, frames)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (unfinished / "evidence.jsonl").write_text(text, encoding="utf-8")
-    if out.exists():
-        shutil.rmtree(out)
-    unfinished.rename(out)
+    with whole_folder(out, lambda: check_free(out, overwrite), ConfigError) as folder:
+        lines = []
+        for family in FAMILIES:
+            sessions = make_sessions(family, seed=seed, count=sessions_per_family)
+            frames = in_order_of_time(sessions)
+            name = capture_of(family)
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(pcap(packet for _, _, packet in frames))
+            lines += evidence(family, name, frames)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / EVIDENCE).write_text(text, encoding="utf-8")
     return out
+
+
+def capture_of(family: Family) -> str:
+    """Return the path of a family's capture in the folder."""
+    return f"{family.group}/{family.name}.pcap"
+
+
+def check_free(out: pathlib.Path, overwrite: bool) -> None:
+    """Refuse a destination that exists, unless it may be overwritten and is nothing but a lab's.
+
+    Raises:
+        ConfigError: says what is in the way.
+    """
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise ConfigError(f"{out} exists: choose another --out, or add --overwrite")
+    if not out.is_dir() or out.is_symlink():
+        raise ConfigError(f"{out} is not a folder: choose another --out")
+    ours = {EVIDENCE, *map(capture_of, FAMILIES)}
+    others = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    if others - ours:
+        raise ConfigError(
+            f"{out} holds more than lab captures ({', '.join(sorted(others - ours)[:3])}): "
+            "it is not overwritten, choose another --out"
+        )
 
 
 def make_sessions(family: Family, *, seed: int, count: int) -> list[list[Packet]]:
