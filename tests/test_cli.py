@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -52,7 +53,14 @@ def test_every_verb_has_help(verb, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["convert"], ["convert", "x", "--out", "y", "--layers", "all", "--bogus"]],
+    [
+        [],
+        ["fly"],
+        ["convert"],
+        ["convert", "x", "--out", "y", "--layers", "all", "--bogus"],
+        ["explain", "run", "x.pcap", "--out", "y", "--sessions", "5-2"],
+        ["explain", "run", "x.pcap", "--out", "y", "--sessions", "all"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as leaving:
@@ -66,6 +74,8 @@ def test_wrong_usage_is_status_2(arguments, capsys):
         (["convert", "missing.pcap", "--out", "OUT"], "missing.pcap"),
         (["convert", ".", "--out", "OUT", "--mask", "adresses"], "adresses"),
         (["convert", ".", "--out", "OUT", "--filter", "tcp and"], "filter"),
+        (["convert", ".", "--out", "OUT", "--idle-timeout", "nan"], "idle_timeout"),
+        (["convert", ".", "--out", "OUT", "--min-packets", "-1"], "min_packets"),
         (["evaluate", "no-run"], "no-run"),
         (["classify", "no-run", "x.pcap"], "no-run"),
         (["train", "--config", "nothing.py", "--workdir", "OUT"], "nothing.py"),
@@ -229,6 +239,22 @@ def test_explain_a_split_of_a_dataset(folder):
 def test_explain_takes_captures_or_data(folder, tmp_path, capsys):
     assert main(["explain", str(folder / "run"), "--out", str(tmp_path / "x")]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_output_that_cannot_be_written_is_a_failure(folder, tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-m", "xai_traffic.cli", "convert", a_capture(folder), "--json"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / "out")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1 and "No space left" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
 def test_lab_command(tmp_path, capsys):

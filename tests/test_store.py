@@ -90,6 +90,7 @@ def edit(folder, **changes):
         (lambda folder: (folder / "manifest.json").write_text("{"), "not a dataset"),
         (lambda folder: (folder / "tiles.npy").unlink(), "incomplete, tiles.npy missing"),
         (lambda folder: (folder / "tiles.npy").write_bytes(b"none"), "cannot be read"),
+        (lambda folder: (folder / "tiles.npy").write_bytes(b""), "cannot be read"),
         (lambda folder: (folder / "sessions.parquet").write_bytes(b"none"), "cannot be read"),
         (
             lambda folder: pq.write_table(

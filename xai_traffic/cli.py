@@ -19,26 +19,37 @@ DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit status: 0 done, 1 failed, 2 wrong usage."""
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and options.verb != "train":
-        parser.error(f"unknown arguments: {' '.join(rest)}")
-    configure_logging(options.verbose)
-    # Analysts pipe verdicts on; the reader going away is their choice, not our failure.
     try:
-        return options.run(options, rest)
+        parser = make_parser()
+        options, rest = parser.parse_known_args(arguments)
+        if rest and options.verb != "train":
+            parser.error(f"unknown arguments: {printable(' '.join(rest))}")
+        configure_logging(options.verbose)
+        status = options.run(options, rest)
+        print(end="", flush=True)  # what cannot be written must show here, not after the status
+        return status
     except XaiTrafficError as error:
         print(f"xai-traffic: {printable(error)}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Analysts pipe verdicts on; the reader going away is their choice, not our failure.
+        _discard_output()
         return DONE
     except KeyboardInterrupt:
         print("xai-traffic: interrupted", file=sys.stderr)
         return FAILED
     except OSError as error:
         print(f"xai-traffic: {printable(error)}", file=sys.stderr)
+        try:
+            print(end="", flush=True)
+        except OSError:
+            _discard_output()
         return FAILED
+
+
+def _discard_output() -> None:
+    """Send what is left for standard output nowhere: the interpreter would fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -238,7 +249,10 @@ def _explain(verbs) -> None:
     verb.add_argument("--data", metavar="DATASET", help="explain sessions of a dataset instead")
     verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
     verb.add_argument(
-        "--sessions", metavar="N,N-N", help="session numbers (default: the most telling few)"
+        "--sessions",
+        type=_numbers,
+        metavar="N,N-N",
+        help="session numbers (default: the most telling few)",
     )
     verb.add_argument(
         "--methods",
@@ -263,7 +277,7 @@ def _run_explain(options, _) -> int:
         options.out,
         dataset=options.data,
         split=options.split,
-        sessions=_numbers(options.sessions),
+        sessions=options.sessions,
         methods=options.methods and tuple(options.methods.split(",")),
         overwrite=options.overwrite,
     )
@@ -273,18 +287,17 @@ def _run_explain(options, _) -> int:
     return FAILED if written["failures"] else DONE
 
 
-def _numbers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
+def _numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         try:
-            numbers.extend(range(int(first), int(last or first) + 1))
+            part = range(int(first), int(last or first) + 1)
         except ValueError:
-            raise XaiTrafficError(
-                f"--sessions {text!r}: give numbers and ranges, such as 0,3,10-12"
-            ) from None
+            part = range(0)
+        if not part:
+            raise argparse.ArgumentTypeError(f"{text!r}: give numbers and ranges like 0,3,10-12")
+        numbers.extend(part)
     return numbers
 
 
@@ -303,7 +316,7 @@ def _run_lab(options, _) -> int:
     from xai_traffic.lab.write import write_lab
 
     write_lab(options.out, seed=options.seed, overwrite=options.overwrite)
-    print(options.out)
+    print(printable(options.out))
     return DONE
 
 
@@ -317,7 +330,7 @@ def _demo(verbs) -> None:
 def _run_demo(options, _) -> int:
     from xai_traffic.demo import demo
 
-    print(demo(options.out, seed=options.seed))
+    print(printable(demo(options.out, seed=options.seed)))
     return DONE
 
 

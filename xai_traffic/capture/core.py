@@ -9,6 +9,7 @@ import numpy as np
 
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.filters import compile_filter
+from xai_traffic.capture.images import FILE_HEADER, RECORD_HEADER, STREAM
 from xai_traffic.capture.records import DROPS, FAULTS, GRID, PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.errors import ConfigError
@@ -19,11 +20,12 @@ except ImportError:  # no compiler at installation
     _core = None
 
 VARIABLE = "XAI_TRAFFIC_CORE"
-STREAM_HEADER, STREAM_RECORD_HEADER, STREAM = 24, 16, 784
-"""Bytes of a pcap file's header and of a record's, and of the part of it that ustc28 keeps."""
-
 FOREVER = 9e9
 """Seconds; more than times of 64-bit nanoseconds can lie apart from 1970."""
+
+
+MOST_OPEN = 2**63 - 1
+"""Sessions open at a time; more than a core can count is no limit."""
 
 
 class Batch(NamedTuple):
@@ -65,8 +67,8 @@ def tile_shape(rules: ReadingRules) -> tuple[int, int]:
         return TILE, GRID
     if rules.layers == "payload":
         return STREAM, 65_535
-    room = STREAM - STREAM_HEADER
-    return room - STREAM_RECORD_HEADER, -(-room // (STREAM_RECORD_HEADER + 20))
+    room, header = STREAM - len(FILE_HEADER), RECORD_HEADER.itemsize
+    return room - header, -(-room // (header + 20))
 
 
 class OpenCore:
@@ -84,7 +86,7 @@ class OpenCore:
             self.width,
             limit,
             round(min(rules.idle_timeout, FOREVER) * 1e9),
-            rules.max_open,
+            min(rules.max_open, MOST_OPEN),
         )
 
     def feed(self, chunk) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from xai_traffic.errors import ConfigError
 
@@ -56,8 +57,9 @@ class ReadingRules:
                 "choose layers 'all' or 'payload'"
             )
         for name in ("min_packets", "idle_timeout", "max_open"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must not be negative, and is {getattr(self, name)}")
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} is {value}: give a number from 0 up")
 
     def to_dict(self) -> dict:
         """Return the rules as JSON values, with the version of the reading code."""

@@ -221,7 +221,7 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
             "packet_rows": pq.read_metadata(path / PACKETS).num_rows,
         }
         rules = dataset.rules
-    except (OSError, ValueError, KeyError, pa.ArrowException, ConfigError) as error:
+    except (OSError, EOFError, ValueError, KeyError, pa.ArrowException, ConfigError) as error:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
     lacking = set(SESSION_SCHEMA.names) - set(dataset.table.column_names)
     if lacking:
