@@ -3,13 +3,13 @@
 Why each dependency is here:
     jax, flax, optax, orbax-checkpoint   models, optimisers and checkpoints
     numpy                                every array on the host
-    dpkt                                 protocol fields of a packet (capture/fields.py)
     ml-collections, absl-py              configurations and their overrides by flag
     tensorboard                          event files and their viewer, without TensorFlow
     pyarrow                              the dataset's tables: Parquet, typed, time zones
     scikit-learn                         scores and the shallow baselines, the field's reference
     scipy                                morphology of the outlined overlays
     matplotlib                           plots and colour maps
+    pillow                               the overlays' pictures (matplotlib needs it already)
     pillow                               small PNGs of the report: 256 colours, exact pixels
     rich                                 progress bars and tables (flax needs it already)
     zstandard                            .zst captures (Python 3.11 has no zstd of its own)
@@ -54,7 +54,7 @@ test = [
     "hypothesis",
     "ruff",
     "keras>=3.5",  # parity of the CNNs at equal weights, on its JAX backend
-    "jsonschema",
+    "dpkt>=1.9.8",  # the oracle that cores, masks and field names are held to
     "pyyaml",
 ]
 setup(
@@ -78,7 +78,6 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.30",
         "numpy>=2.0",
-        "dpkt>=1.9.8",
         "ml-collections>=1.0",
         "absl-py>=2.0",
         "tensorboard>=2.19",
@@ -86,6 +85,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "matplotlib>=3.9",
+        "pillow>=10",
         "pillow>=10.1",
         "rich>=13",
         "zstandard>=0.22",

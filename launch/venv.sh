@@ -6,7 +6,7 @@ python_for_venv() {
     local candidate
     for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3 python; do
         [ -n "$candidate" ] || continue
-        if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
@@ -22,7 +22,7 @@ install_into_venv() {
         python=$(python_for_venv)
         "$python" -m venv .venv
     fi
-    stamp=".venv/installed-$(cat setup.py pyproject.toml xai_traffic/capture/_core.c | cksum | tr ' ' '-')-${1//[^a-z]/_}"
+    stamp=".venv/installed-$(cat setup.py pyproject.toml xai_traffic/capture/_core*.[ch] | cksum | tr ' ' '-')-${1//[^a-z]/_}"
     if [ ! -e "$stamp" ]; then
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$1"
         touch "$stamp"
