@@ -44,6 +44,7 @@ def test_lines_hold_the_verdicts_of_classify(made):
             key: value for key, value in said[line["session"]].items() if key != "capture"
         }
         assert line["target"] == line["label"] and line["truth"] is None and line["mask"] == MASK
+        assert line["read"] == min(line["packets"], 16)
 
 
 def test_shares_of_a_line_add_up(made):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from xai_traffic import explain
 from xai_traffic.capture.fields import Field, describe, dissect
 from xai_traffic.capture.images import images_of
 from xai_traffic.capture.masking import apply_mask, hidden
+from xai_traffic.capture.records import TILE
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.errors import RunError
 from xai_traffic.training.run import Run
@@ -55,6 +57,12 @@ class Explained:
     completeness_error: dict[str, float]
     heads: np.ndarray | None
     extent: tuple[int, int]
+
+    @property
+    def read(self) -> int:
+        """Tell how many of its packets, from the first on, the model reads."""
+        height, width = self.extent
+        return min(len(self.packets), height * width // TILE)
 
     @property
     def leading(self) -> str:
@@ -126,17 +134,22 @@ def explain_sessions(
     targets = np.array([run.classes.index(verdict["label"]) for verdict in verdicts], np.int32)
     x = jnp.asarray(images[..., None], jnp.float32)
     model = run.model
+    attribute = functools.partial(
+        explain.attribute,
+        f=model.apply,
+        params=run.variables,
+        x=x,
+        target=targets,
+        extent=model.extent,
+    )
 
     found = {}
     for name in methods:
         try:
-            found[name] = explain.attribute(
-                name, model.apply, run.variables, x, targets, extent=model.extent
-            )
-            if name == "integrated_gradients" and _misses(found[name]):
-                found[name] = explain.attribute(
-                    name, model.apply, run.variables, x, targets, steps=FINE_STEPS
-                )
+            found[name] = attribute(name)
+            if name == "integrated_gradients" and (missed := _missed(found[name])).any():
+                fine = attribute(name, steps=FINE_STEPS)
+                found[name] = _replaced(found[name], fine, missed)
         except ValueError as error:
             raise RunError(f"{name} cannot explain {model.name}: {error}") from error
     values = {name: np.asarray(part.attributions) for name, part in found.items()}
@@ -175,10 +188,20 @@ def explain_sessions(
     return result
 
 
-def _misses(found: explain.Attribution) -> bool:
-    """Tell whether some session's attributions miss its logit's rise by more than a twentieth."""
+def _missed(found: explain.Attribution) -> np.ndarray:
+    """Tell which sessions' attributions miss the logit's rise by more than a twentieth."""
     rise = np.abs(np.asarray(found.attributions).sum((1, 2), dtype=float))
-    return bool((np.asarray(found.completeness_error) > np.maximum(0.05 * rise, 0.005)).any())
+    return np.asarray(found.completeness_error) > np.maximum(0.05 * rise, 0.005)
+
+
+def _replaced(
+    found: explain.Attribution, fine: explain.Attribution, missed: np.ndarray
+) -> explain.Attribution:
+    # Only those that missed: what is said of a session must not depend on its neighbours.
+    return explain.Attribution(
+        jnp.where(missed[:, None, None], fine.attributions, found.attributions),
+        jnp.where(missed, fine.completeness_error, found.completeness_error),
+    )
 
 
 def _attention_layers(run: Run) -> tuple[str, ...]:

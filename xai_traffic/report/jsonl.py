@@ -6,6 +6,7 @@ A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`,
     truth       the session's label where the data has one, else null
     target      the class whose logit is explained, the verdict's
     mask        what was hidden from the model
+    read        how many packets, from the first on, the model reads
     methods     by name (`explain.METHODS`):
         completeness_error   logits by which the attributions miss the rise of the target's logit
                              from the baseline to the session; null where a method has none
@@ -13,8 +14,8 @@ A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`,
         padding              part of all |attribution| that fell upon padding, 0 to 1
         fields               share of every protocol field over the whole session, largest first:
                              [{"field", "share"}]
-        packets              in session order, one for each packet that the model sees:
-            packet       0-based in the session; the model's tile of that number
+        packets              in session order, one for each packet that has a tile (64 at most):
+            packet       0-based in the session; tile of that number; no share from `read` on
             frame        1-based in the capture, Wireshark's number
             direction    "client to server" (sent by the session's initiator) or "server to client"
             description  the packet in words
@@ -58,6 +59,7 @@ def line_of(explained: Explained, mask: str) -> dict[str, Any]:
         "truth": explained.truth,
         "target": explained.target,
         "mask": mask,
+        "read": explained.read,
         "methods": {name: _method(explained, name) for name in explained.shares},
     }
 

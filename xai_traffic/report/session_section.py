@@ -88,9 +88,8 @@ def _head(explained: Explained, key: str) -> str:
         for name, p in ranked
     )
     sizes = f"{count(verdict['packets'], 'packet')}, {count(verdict['bytes'], 'byte')}"
-    seen = len(explained.packets)
-    if seen < verdict["packets"]:
-        sizes += f" (the model sees the first {seen} packets)"
+    if explained.read < verdict["packets"]:
+        sizes += f" (the model reads the first {count(explained.read, 'packet')})"
     community = verdict["community_id"]
     return f"""<header>
 <div><h2 id="{key}-title">Session {verdict["session"]}: {text(verdict["label"])}
