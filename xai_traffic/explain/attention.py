@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from xai_traffic.explain.grad_cam import named_activations
 from xai_traffic.explain.model_function import (
     ModelFunction,
     as_float,
     compiled,
     examples_at_once,
     map_batches,
+    named_activations,
 )
 from xai_traffic.explain.token_grid import grid_of, lay_over
 

@@ -11,6 +11,7 @@ from xai_traffic.explain.model_function import (
     compiled,
     examples_at_once,
     map_batches,
+    named_activations,
     resolve_target,
 )
 from xai_traffic.explain.token_grid import grid_of, lay_over
@@ -63,18 +64,6 @@ def grad_cam(
         raise ValueError(f"f has no activation {layer!r}, only {', '.join(sorted(activations))}")
     kernel = compiled(_maps, f, layer, extent, resize)
     return map_batches(lambda *piece: kernel(params, *piece), at_once, x, target)
-
-
-def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
-    """Return shapes and dtypes of f's activations at x, without running f.
-
-    Raises:
-        ValueError: f returns logits alone.
-    """
-    result = jax.eval_shape(lambda p, v: f(p, v), params, x)
-    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
-        raise ValueError("f must return (logits, activations), activations a dict of arrays")
-    return result[1]
 
 
 def _maps(f, layer, extent, resize, params, x, target) -> jax.Array:

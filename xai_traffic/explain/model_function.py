@@ -39,6 +39,18 @@ def logits_of(f: ModelFunction, params, x: jax.Array) -> jax.Array:
     return logits.astype(jnp.float32)
 
 
+def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
+    """Return shapes and dtypes of f's activations at x, without running f.
+
+    Raises:
+        ValueError: f returns logits alone.
+    """
+    result = jax.eval_shape(lambda p, v: f(p, v), params, x)
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+        raise ValueError("f must return (logits, activations), activations a dict of arrays")
+    return result[1]
+
+
 def target_logits(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:
     """Return the logit of each example's target: x [B, ...], target int32 [B] -> float32 [B]."""
     return jnp.take_along_axis(logits_of(f, params, x), target[:, None], axis=1)[:, 0]
@@ -130,7 +142,7 @@ def examples_at_once(
         memory_budget: bytes; None takes 40 % of an accelerator's free memory, 1 GiB elsewhere.
     """
     if memory_budget is None:
-        stats = jax.devices()[0].memory_stats() or {}
+        stats = jax.local_devices()[0].memory_stats() or {}
         free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
         memory_budget = int(free * SHARE_OF_DEVICE) if free > 0 else CPU_BUDGET
     shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(params))
