@@ -98,10 +98,3 @@ def test_ties_split_the_gradient_and_conserve_it():
         jnp.ones((1, 4, 4, 1))
     )
     np.testing.assert_array_equal(gradient, np.full((1, 4, 4, 1), 0.25))
-
-
-def test_average_leaves_padding_out():
-    x = jnp.asarray(np.random.default_rng(4).normal(size=(1, 5, 5, 2)), jnp.float32)
-    y = pooling.avg_pool(x, 3, 2, "SAME")
-    np.testing.assert_allclose(y[0, 0, 0], x[0, :2, :2].mean((0, 1)), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(y[0, 1, 1], x[0, 1:4, 1:4].mean((0, 1)), rtol=1e-5, atol=1e-6)

@@ -9,15 +9,16 @@ are grouped afterwards, the parts add up to the whole exactly.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from xai_traffic.capture.images import tiles_of_images
 from xai_traffic.capture.records import GRID, TILE
 
-SIDE = math.isqrt(TILE)
-ACROSS = math.isqrt(GRID)
+WHOLE = (128, 128)
+"""Height and width of an image."""
+
 UNITS = 2.0**36
 
 
@@ -59,12 +60,10 @@ class Shares:
 def tiles_of(attributions: np.ndarray) -> np.ndarray:
     """Rearrange attributions [..., 128, 128] to tiles [..., 64, 256], one row a packet."""
     values = np.asarray(attributions)
-    if values.shape[-2:] != (ACROSS * SIDE, ACROSS * SIDE):
-        raise ValueError(
-            f"attributions must be [..., {ACROSS * SIDE}, {ACROSS * SIDE}], and are {values.shape}"
-        )
-    grid = values.reshape(*values.shape[:-2], ACROSS, SIDE, ACROSS, SIDE)
-    return grid.swapaxes(-3, -2).reshape(*values.shape[:-2], GRID, TILE)
+    if values.shape[-2:] != WHOLE:
+        raise ValueError(f"attributions must be [..., 128, 128], and are {values.shape}")
+    tiles = tiles_of_images(values.reshape(-1, *WHOLE))
+    return tiles.reshape(*values.shape[:-2], GRID, TILE)
 
 
 def byte_shares(attributions: np.ndarray, lengths: Sequence[int]) -> Shares:

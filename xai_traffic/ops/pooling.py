@@ -1,4 +1,4 @@
-"""Pooling in the formulation that the platform runs fast."""
+"""Max pooling in the formulation that the platform runs fast."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reduced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> ja
 
 def sliced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
     """Pool by a maximum of strided slices; arguments of `max_pool`."""
-    x = _pad(x, window, stride, padding, -jnp.inf)
+    x = _pad(x, window, stride, padding)
     # Rows first, then columns: 2 * window slices in place of window squared.
     for axis in (1, 2):
         slices = _slices(x, axis, window, stride)
@@ -52,25 +52,12 @@ def sliced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax
     return x
 
 
-def avg_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: str = "VALID") -> jax.Array:
-    """Take the mean of each window, channel by channel, in float32.
-
-    With "SAME" the padding is not counted. Arguments and result as in `max_pool`.
-    """
-    counts = _pad(jnp.ones((1, *x.shape[1:3], 1), jnp.float32), window, stride, padding, 0.0)
-    sums = _pad(x.astype(jnp.float32), window, stride, padding, 0.0)
-    for axis in (1, 2):
-        counts = sum(_slices(counts, axis, window, stride))
-        sums = sum(_slices(sums, axis, window, stride))
-    return (sums / counts).astype(x.dtype)
-
-
-def _pad(x: jax.Array, window: int, stride: int, padding: str, value: float) -> jax.Array:
+def _pad(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
     pads = lax.padtype_to_pads(x.shape[1:3], (window, window), (stride, stride), padding)
     rows, columns = (tuple(int(side) for side in pair) for pair in pads)
     if not (any(rows) or any(columns)):
         return x
-    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=value)
+    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=-jnp.inf)
 
 
 def _slices(x: jax.Array, axis: int, window: int, stride: int) -> list[jax.Array]:
