@@ -196,9 +196,20 @@ def test_a_folder_that_may_not_be_searched_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     closed = tmp_path / "closed"
     assert find_captures([tmp_path]) == [
-        ("open/a.pcap", tmp_path / "open/a.pcap"),
         (str(closed), closed),
+        ("open/a.pcap", tmp_path / "open/a.pcap"),
     ]
+
+
+def test_a_link_to_a_folder_is_told_and_not_followed(tmp_path, caplog):
+    for name in ("here/a.pcap", "there/b.pcap"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "here" / "c.pcap").symlink_to(tmp_path / "there" / "b.pcap")
+    assert [name for name, _ in find_captures([tmp_path / "here"])] == ["a.pcap", "c.pcap"]
+    assert "link links to a folder and is not followed" in caplog.text
+    assert [name for name, _ in find_captures([tmp_path / "here" / "link"])] == ["b.pcap"]
 
 
 def test_names_that_are_no_text(tmp_path):

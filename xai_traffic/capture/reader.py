@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from xai_traffic.errors import CaptureError
+from xai_traffic.terminal import log, printable
 
 CHUNK = 512 * 1024
 """Most bytes of a piece: it stays in the processor's cache while it is read."""
@@ -88,7 +89,8 @@ def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib
 
     In folders a capture is a regular file named *.pcap, *.pcapng or *.cap, also with a number
     behind pcap and with .gz, .zst or .xz; its name is its path from that folder, with slashes.
-    A folder below that may not be searched stands for the captures in it: opening it fails.
+    A folder below that may not be searched stands for the captures in it: opening it fails. One
+    that is a link is not followed, and a warning says so.
     Captures of equal name keep their full paths as names.
 
     Raises:
@@ -96,23 +98,15 @@ def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib
     """
     found: dict[pathlib.Path, str] = {}
     for given in map(pathlib.Path, paths):
-        if given.is_dir():
-            closed: list[OSError] = []
-            inside = sorted(
-                (capture_name(file.relative_to(given)), file)
-                for folder, _, files in os.walk(given, onerror=closed.append)
-                for file in (pathlib.Path(folder, name) for name in files)
-                if is_capture_name(file.name) and _is_taken(file)
-            )
-            if not inside and not closed:
+        if os.path.isdir(given):
+            inside = sorted(_search(given))
+            if not inside:
                 raise CaptureError(
                     str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
                 )
             for name, file in inside:
                 found.setdefault(file, name)
-            for error in closed:
-                found.setdefault(pathlib.Path(error.filename), capture_name(error.filename))
-        elif str(given) == STANDARD_INPUT or given.exists():
+        elif str(given) == STANDARD_INPUT or _is_there(given):
             found.setdefault(given, capture_name(given))
         else:
             raise CaptureError(str(given), "there is no such file or folder: check the path")
@@ -134,11 +128,38 @@ def is_capture_name(name: str) -> bool:
     return _SUFFIX.search(name) is not None
 
 
+def _search(given: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yield (name, path) of the captures in a folder, and of folders that cannot be searched."""
+    closed: list[OSError] = []
+    for folder, folders, files in os.walk(given, onerror=closed.append):
+        for file in (pathlib.Path(folder, name) for name in files):
+            if is_capture_name(file.name) and _is_taken(file):
+                yield capture_name(file.relative_to(given)), file
+        for below in (pathlib.Path(folder, name) for name in folders):
+            if below.is_symlink():
+                log.warning(
+                    "%s links to a folder and is not followed: name it as an input to read it",
+                    printable(below),
+                )
+    for error in closed:
+        yield capture_name(error.filename), pathlib.Path(error.filename)
+
+
 def _is_taken(file: pathlib.Path) -> bool:
     try:
         return file.is_file()
     except OSError:  # not even to be looked at: opening it says why
         return True
+
+
+def _is_there(given: pathlib.Path) -> bool:
+    try:
+        given.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:  # opening it says why
+        return True
+    return True
 
 
 def _read_all(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
