@@ -56,6 +56,14 @@ def test_classify_takes_a_name_that_is_no_text(command, tmp_path, capsys):
     assert {line["capture"] for line in lines} == {"\\udcff.pcap"}
 
 
+def test_explain_tells_why_a_cut_capture_has_no_session(command, tmp_path, capsys):
+    capture = write_capture(tmp_path / "cut.pcap")
+    capture.write_bytes(capture.read_bytes()[:30])
+    assert command(["explain", "RUN", str(capture), "--out", str(tmp_path / "out")]) == 1
+    assert "no session" in (said := capsys.readouterr().err) and "cut.pcap, packet 1, " in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_explain_writes_what_came_before_and_fails(command, tmp_path, capsys):
     capture = cut_short(tmp_path / "cut.pcap")
     out = tmp_path / "out"

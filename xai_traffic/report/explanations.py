@@ -154,6 +154,8 @@ def _judge_captures(
         sources.append(_Source(data, rows, said, [None] * len(rows)))
     if not sources and error:
         raise error
+    if faults and not any(len(source.rows) for source in sources):
+        raise RunError(f"there is no session to judge: {faults[0][1]}")
     return sources
 
 
