@@ -10,7 +10,6 @@ Why each dependency is here:
     scipy                                morphology of the outlined overlays
     matplotlib                           plots and colour maps
     pillow                               the overlays' pictures (matplotlib needs it already)
-    pillow                               small PNGs of the report: 256 colours, exact pixels
     rich                                 progress bars and tables (flax needs it already)
     zstandard                            .zst captures (Python 3.11 has no zstd of its own)
 """
@@ -86,7 +85,6 @@ setup(
         "scipy>=1.13",
         "matplotlib>=3.9",
         "pillow>=10",
-        "pillow>=10.1",
         "rich>=13",
         "zstandard>=0.22",
     ],
