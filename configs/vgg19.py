@@ -8,7 +8,7 @@ import ml_collections
 
 from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug
 
-SIZES = {"cpu": "cpu", "small": "small", "full": "seed", "demo": "cpu", "debug": "debug"}
+SIZES = {"cpu": "cpu", "small": "small", "full": "seed", "demo": "small", "debug": "debug"}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -20,11 +20,19 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.model.channels = 3
     else:
         config.batch_size = 64
-        config.epochs = 15
-        config.optimizer.ema = 0.99
+        config.epochs = 12
+        config.optimizer.learning_rate = 2e-3
+        config.optimizer.weight_decay = 0.5
+        config.optimizer.ema = 0.998
+        config.early_stopping.metric = "loss"
+        config.augment.byte_swap = 0.1
+        config.augment.header_dropout = 0.05
+        config.augment.payload_dropout = 0.99
     if words.size == "demo":
         config.batch_size = 32
-        config.epochs = 6
+        config.epochs = 12
+        config.optimizer.ema = 0.9
+        config.augment.payload_dropout = 0.0  # what the lab plants lies in the payload
     if words.size == "debug":
         shrink_to_debug(config)
     return locked(config)

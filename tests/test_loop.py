@@ -17,8 +17,10 @@ from xai_traffic.training.augment import (
     augment,
     byte_dropout,
     byte_swap,
+    header_dropout,
     mixup,
     packet_dropout,
+    payload_dropout,
     tail_dropout,
 )
 from xai_traffic.training.config import load_config
@@ -230,7 +232,18 @@ def test_byte_dropout_zeroes_its_share():
     assert float((found != 0).sum() / (tiles != 0).sum()) == pytest.approx(0.75, abs=0.02)
 
 
-def test_byte_swap_leaves_padding_and_half_of_the_sessions():
+def test_header_and_payload_dropout_keep_to_their_parts():
+    tiles = jnp.full((64, 4, 256), 7, jnp.uint8)
+    header = np.asarray(header_dropout(RNG, tiles, 0.25) == 0)
+    assert not header[..., 70:].any() and header[..., :70].mean() == pytest.approx(0.25, abs=0.02)
+    payload = np.asarray(payload_dropout(RNG, tiles, 0.8) == 0)
+    assert not payload[..., :70].any()
+    rates = payload[..., 70:].mean((1, 2))  # a rate a session, uniform up to 0.8
+    assert rates.max() < 0.85 and rates.min() < 0.2 and rates.std() > 0.15
+    assert rates.mean() == pytest.approx(0.4, abs=0.1)
+
+
+def test_byte_swap_leaves_empty_tiles_and_half_of_the_sessions():
     tiles = tiles_of([3] * 100)
     found = np.asarray(byte_swap(RNG, tiles, 0.5))
     assert not found[:, 3:].any()

@@ -141,16 +141,7 @@ def test_empty_tiles_are_neither_attended_nor_averaged():
 
 
 def test_training_draws_by_key_and_trains_at_zero_images():
-    model = build(
-        "vit",
-        4,
-        variant="debug",
-        dropout=0.2,
-        stochastic_depth=0.2,
-        layer_scale=0.1,
-        packets=8,
-        zero_head=False,
-    )
+    model = build("vit", 4, variant="debug", dropout=0.2, packets=8, zero_head=False)
     variables, images = model.init(jax.random.key(0)), _images(2, 3)
     step = jax.jit(model.apply_train)
     one, _, statistics = step(variables, images, jax.random.key(1))

@@ -7,7 +7,19 @@ import math
 import jax
 import jax.numpy as jnp
 
+from xai_traffic.ops.tiles import SIDE
+
 ENCODINGS = ("raw", "scaled", "fourier")
+
+COARSE = 2
+"""Octaves of `fourier` behind the header bytes: payload is mostly text, or cannot be read at all,
+and finer waves only help to learn it by heart."""
+
+
+def check_header(header: int, step: int) -> None:
+    """Raise ValueError unless `header` is a number of a tile's bytes in whole steps."""
+    if header % step or not 0 <= header <= SIDE * SIDE:
+        raise ValueError(f"header must be a multiple of {step} up to {SIDE * SIDE}, not {header}")
 
 
 def encode(images: jax.Array, encoding: str = "raw", frequencies: int = 4) -> jax.Array:
@@ -43,3 +55,20 @@ def encode(images: jax.Array, encoding: str = "raw", frequencies: int = 4) -> ja
     angles = [images * (2.0 * math.pi / 256.0 * 2.0**k) for k in range(frequencies)]
     waves = [wave(angle) for wave in (jnp.sin, jnp.cos) for angle in angles]
     return jnp.concatenate([scaled, *waves], axis=-1)
+
+
+def encode_tiles(tiles: jax.Array, encoding: str, frequencies: int, header: int) -> jax.Array:
+    """Encode tiles with the first bytes finer than the rest.
+
+    Args:
+        tiles: float32 [..., 256], bytes 0..255.
+        encoding, frequencies: as for `encode`.
+        header: bytes that get all `frequencies`, the others get COARSE; 0: all get them all.
+
+    Returns:
+        float32 [..., features], byte by byte.
+    """
+    header = header or tiles.shape[-1]
+    parts = [(tiles[..., :header], frequencies), (tiles[..., header:], COARSE)]
+    encoded = [encode(part[..., None], encoding, octaves) for part, octaves in parts]
+    return jnp.concatenate([part.reshape(*tiles.shape[:-1], -1) for part in encoded], axis=-1)

@@ -38,11 +38,25 @@ def read_images(
     """Crop to the packets a model reads, repeat the grey channel, encode the bytes.
 
     Args:
+        images: as for `crop`.
+
+    Returns:
+        [B, *extent_of(packets), features] of the compute dtype.
+    """
+    x = crop(images, packets=packets, channels=channels)
+    # Encoded in float32: scaled bytes and sines lose bits in bfloat16.
+    return encode(x, encoding, frequencies).astype(dtype)
+
+
+def crop(images: jax.Array, *, packets: int, channels: int) -> jax.Array:
+    """Crop to the packets a model reads and repeat the grey channel.
+
+    Args:
         images: uint8 or float [B, 128, 128, 1], bytes 0..255; with `channels` channels they are
             taken as they are.
 
     Returns:
-        [B, *extent_of(packets), features] of the compute dtype.
+        float32 [B, *extent_of(packets), channels].
 
     Raises:
         ValueError: the images have another shape.
@@ -56,10 +70,12 @@ def read_images(
         raise ValueError(f"images must be [B, {side}, {side}, 1], not {images.shape}")
     height, width = extent_of(packets)
     x = images[:, :height, :width].astype(jnp.float32)
-    if x.shape[-1] != channels:
-        x = jnp.repeat(x, channels, axis=-1)
-    # Encoded in float32: scaled bytes and sines lose bits in bfloat16.
-    return encode(x, encoding, frequencies).astype(dtype)
+    return x if x.shape[-1] == channels else jnp.repeat(x, channels, axis=-1)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return a paper's number of channels times a factor, as a multiple of 8."""
+    return max(8, round(channels * width / 8) * 8)
 
 
 class Recorder:
@@ -151,10 +167,14 @@ class Conv(nn.Module):
         return x
 
 
-def batch_norm(name: str, train: bool, dtype: str) -> nn.BatchNorm:
-    """Return a batch normalisation with Keras' constants; statistics in float32."""
+def batch_norm(name: str, train: bool, dtype: str, momentum: float = 0.99) -> nn.BatchNorm:
+    """Return a batch normalisation with Keras' constants; statistics in float32.
+
+    Args:
+        momentum: of the running statistics; in trainings of some hundred steps Keras' 0.99 lags.
+    """
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.99, epsilon=1e-3, dtype=dtype, name=name
+        use_running_average=not train, momentum=momentum, epsilon=1e-3, dtype=dtype, name=name
     )
 
 

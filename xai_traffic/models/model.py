@@ -38,6 +38,12 @@ class Model:
     extent: tuple[int, int]
     module: Any = dataclasses.field(repr=False)
 
+    @property
+    def packets(self) -> int:
+        """How many packets of a session the model reads, from the first on."""
+        height, width = self.extent
+        return (height // SIDE) * (width // SIDE)
+
     def init(self, rng: jax.Array) -> Variables:
         """Make fresh variables: {"params": tree, "batch_stats": tree} (the second where used).
 
@@ -75,7 +81,7 @@ class Model:
     def apply_train(
         self, variables: Variables, images: jax.Array, rng: jax.Array, taps: Taps = None
     ) -> tuple[jax.Array, Activations, Variables]:
-        """Judge images as in training: batch statistics, dropout, stochastic depth.
+        """Judge images as in training: batch statistics and dropout.
 
         Args:
             rng: key of this step's randomness.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from xai_traffic.models.cells import CellStem, check_cells
 from xai_traffic.models.encoding import ENCODINGS
 from xai_traffic.models.initial import glorot, he
 from xai_traffic.models.layers import (
@@ -20,18 +21,23 @@ from xai_traffic.models.layers import (
     classify,
     extent_of,
     read_images,
+    scaled,
 )
 from xai_traffic.ops.pooling import max_pool
 
 CHANNELS = (64, 128, 256, 512, 512)
 
 _SMALL = {
-    "width": 0.25,
-    "convolutions": (1, 1, 2, 2, 2),
+    "stem": "cells",
     "encoding": "fourier",
+    "frequencies": 7,
+    "header": 64,
+    "width": 1.0,
+    "convolutions": (2, 2),
     "normalise": True,
-    "hidden": (256,),
-    "dropout": 0.2,
+    "hidden": (128,),
+    "momentum": 0.97,
+    "dropout": 0.3,
 }
 
 VARIANTS = {
@@ -45,7 +51,7 @@ VARIANTS = {
         "dropout": 0.0,
     },
     "small": _SMALL,
-    "cpu": {**_SMALL, "packets": 16},
+    "cpu": {**_SMALL, "packets": 8},
     "debug": {
         "width": 0.125,
         "convolutions": (1, 1, 1, 1, 1),
@@ -64,11 +70,14 @@ class VGG19(nn.Module):
         num_classes, channels, dtype: see `models.build`.
         packets: tiles it reads, 1..8 or a multiple of 8.
         encoding, frequencies: see `models/encoding.py`.
+        stem: "convolution" (none but the blocks), or "cells" before them (see `models/cells.py`).
+        header: bytes of a tile that "cells" encodes finely, 0 for all.
         width: factor of the channel counts, rounded to multiples of 8; `hidden` is not scaled.
         convolutions: how many in each block; up to five blocks, none of them empty.
         head: "flatten" or "pool" (global mean).
         hidden: widths of the dense layers fc1, fc2, ...
         normalise: batch normalisation after each convolution, which then has no bias.
+        momentum: of the batch normalisations.
         dropout: rate before each dense layer.
     """
 
@@ -78,17 +87,21 @@ class VGG19(nn.Module):
     packets: int = 64
     encoding: str = "raw"
     frequencies: int = 4
+    stem: str = "convolution"
+    header: int = 0
     width: float = 1.0
     convolutions: tuple[int, ...] = (2, 2, 4, 4, 4)
     head: str = "flatten"
     hidden: tuple[int, ...] = (4096, 4096)
     normalise: bool = False
+    momentum: float = 0.99
     dropout: float = 0.0
 
     def check(self) -> None:
         """Raise ValueError where a field has a value that means nothing."""
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding {self.encoding!r}: choose {', '.join(ENCODINGS)}")
+        check_cells(self.stem, self.header, self.channels)
         if self.head not in ("pool", "flatten"):
             raise ValueError(f"head {self.head!r}: choose pool, flatten")
         blocks = len(self.convolutions)
@@ -96,7 +109,8 @@ class VGG19(nn.Module):
             raise ValueError(
                 f"convolutions must be one to five positive counts: {self.convolutions}"
             )
-        if min(extent_of(self.packets)) < 2**blocks:
+        shrinks = blocks + (2 if self.stem == "cells" else 0)
+        if min(extent_of(self.packets)) < 2**shrinks:
             raise ValueError(
                 f"{self.packets} packets leave nothing after {blocks} poolings: "
                 "read more packets or take fewer blocks"
@@ -110,24 +124,32 @@ class VGG19(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return logits float32 [B, K] and activations [B, h, w, C].
 
-        "stem" (first convolution), "block1"..."block5" (outputs of the blocks, pooled), and
-        "last", the final convolutional activation before its pooling (`block5_conv4` of Keras).
+        "stem" (first convolution, or cells), "block1"..."block5" (outputs of the blocks, pooled),
+        and "last", the final convolutional activation before its pooling (`block5_conv4` of
+        Keras).
         """
         record = Recorder(taps)
-        x = read_images(
-            images,
-            packets=self.packets,
-            channels=self.channels,
-            encoding=self.encoding,
-            frequencies=self.frequencies,
-            dtype=self.dtype,
-        )
+        options = {
+            "packets": self.packets,
+            "encoding": self.encoding,
+            "frequencies": self.frequencies,
+            "dtype": self.dtype,
+        }
+        if self.stem == "cells":
+            features = scaled(CHANNELS[0], self.width)
+            cells = CellStem(
+                features, header=self.header, momentum=self.momentum, name="cells", **options
+            )
+            x = cells(images, train)
+            x = record("stem", x)
+        else:
+            x = read_images(images, channels=self.channels, **options)
         blocks = len(self.convolutions)
         for block, count in enumerate(self.convolutions, 1):
-            features = max(8, round(CHANNELS[block - 1] * self.width / 8) * 8)
+            features = scaled(CHANNELS[block - 1], self.width)
             for number in range(1, count + 1):
                 x = self._convolution(x, f"block{block}_conv{number}", features, train)
-                if block == number == 1:
+                if block == number == 1 and self.stem != "cells":
                     x = record("stem", x)
             if block == blocks:
                 x = record("last", x)
@@ -151,4 +173,6 @@ class VGG19(nn.Module):
             initial=he if self.normalise else glorot,
             name=name,
         )(x)
-        return nn.relu(batch_norm(f"{name}_bn", train, self.dtype)(x) if self.normalise else x)
+        return nn.relu(
+            batch_norm(f"{name}_bn", train, self.dtype, self.momentum)(x) if self.normalise else x
+        )

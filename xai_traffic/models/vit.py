@@ -14,23 +14,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xai_traffic.models.encoding import ENCODINGS
+from xai_traffic.models.encoding import ENCODINGS, check_header, encode_tiles
 from xai_traffic.models.initial import glorot, spread
-from xai_traffic.models.layers import Recorder, Taps, dense, extent_of, read_images
+from xai_traffic.models.layers import Recorder, Taps, crop, dense, extent_of
 from xai_traffic.ops.tiles import SIDE, tiles_from_images
 
 _USUAL = {"encoding": "scaled", "positions": "learned", "zero_head": False}
 _SMALL = {
-    "dim": 128,
-    "depth": 3,
+    "dim": 96,
+    "depth": 2,
     "heads": 4,
-    "head_dim": 32,
-    "mlp_dim": 512,
+    "head_dim": 24,
+    "mlp_dim": 384,
     "positions": "learned",
     "encoding": "fourier",
+    "frequencies": 7,
+    "header": 80,
     "mask_empty": True,
     "pool": "both",
-    "stem": "mlp",
+    "dropout": 0.1,
 }
 
 VARIANTS = {
@@ -43,14 +45,13 @@ VARIANTS = {
         "encoding": "raw",
         "positions": "sincos",
         "pool": "token",
-        "stem": "linear",
         "zero_head": True,
     },
     "b": {**_USUAL, "dim": 768, "depth": 12, "heads": 12, "head_dim": 64, "mlp_dim": 3072},
     "s": {**_USUAL, "dim": 384, "depth": 12, "heads": 6, "head_dim": 64, "mlp_dim": 1536},
     "ti": {**_USUAL, "dim": 192, "depth": 12, "heads": 3, "head_dim": 64, "mlp_dim": 768},
     "small": _SMALL,
-    "cpu": {**_SMALL, "packets": 16},
+    "cpu": {**_SMALL, "packets": 8},
     "debug": {
         **_SMALL,
         "dim": 32,
@@ -69,17 +70,14 @@ class ViT(nn.Module):
     Args:
         num_classes, channels, dtype: see `models.build`.
         packets: tiles it reads, 1..8 or a multiple of 8.
-        encoding, frequencies: see `models/encoding.py`.
+        encoding, frequencies, header: see `encoding.encode_tiles`.
         dim, depth, heads, head_dim, mlp_dim: the usual sizes; attention scores are scaled by
             1 / sqrt(head_dim).
         positions: "sincos" (one-dimensional, fixed, class token at 0) or "learned".
-        stem: "linear" (one dense layer a tile) or "mlp" (a hidden layer of mlp_dim).
         pool: what the head reads: "token" (class token), "mean" (over non-empty tiles), "both".
         mask_empty: attention ignores tiles whose 256 bytes are all zero, never the class token.
             A path that starts at the all-zero image then jumps at its first step.
-        dropout: rate after the embedding and each branch; head_dropout: before the head.
-        stochastic_depth: rate of dropping a whole branch, growing linearly to this at the end.
-        layer_scale: initial value of a learned factor per channel and branch; 0 means none.
+        dropout: rate after the embedding and each branch.
         zero_head: the head starts at zero, as in the study.
     """
 
@@ -89,19 +87,16 @@ class ViT(nn.Module):
     packets: int = 64
     encoding: str = "raw"
     frequencies: int = 4
+    header: int = 0
     dim: int = 768
     depth: int = 12
     heads: int = 12
     head_dim: int = 768
     mlp_dim: int = 3072
     positions: str = "sincos"
-    stem: str = "linear"
     pool: str = "token"
     mask_empty: bool = False
     dropout: float = 0.0
-    head_dropout: float = 0.0
-    stochastic_depth: float = 0.0
-    layer_scale: float = 0.0
     zero_head: bool = True
 
     def check(self) -> None:
@@ -109,11 +104,11 @@ class ViT(nn.Module):
         for name, allowed in (
             ("encoding", ENCODINGS),
             ("positions", ("sincos", "learned")),
-            ("stem", ("linear", "mlp")),
             ("pool", ("token", "mean", "both")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r}: choose {', '.join(allowed)}")
+        check_header(self.header, SIDE)
         if min(self.dim, self.depth, self.heads, self.head_dim, self.mlp_dim) < 1:
             raise ValueError("dim, depth, heads, head_dim and mlp_dim must be positive")
         if self.positions == "sincos" and self.dim % 2:
@@ -132,28 +127,19 @@ class ViT(nn.Module):
         record = Recorder(taps)
         height, width = extent_of(self.packets)
         rows, columns = height // SIDE, width // SIDE
-        dropout = partial(nn.Dropout, deterministic=not train)
         tokens = rows * columns
-        pixels = read_images(
-            images,
-            packets=self.packets,
-            channels=self.channels,
-            encoding=self.encoding,
-            frequencies=self.frequencies,
-            dtype=self.dtype,
-        )
-        occupied = tiles_from_images(images[:, :height, :width] != 0).any(axis=-1)
-        x = tiles_from_images(pixels)
-        if self.stem == "mlp":
-            x = dense(self.mlp_dim, "embedding_hidden", self.dtype)(x)
-            x = nn.gelu(_norm("embedding_norm", self.dtype)(x), approximate=False)
+        x = tiles_from_images(crop(images, packets=self.packets, channels=self.channels))
+        occupied = (x != 0).any(axis=-1)
+        # Encoded in float32: scaled bytes and sines lose bits in bfloat16.
+        x = encode_tiles(x, self.encoding, self.frequencies, self.header * self.channels)
+        x = x.astype(self.dtype)
         x = dense(self.dim, "embedding", self.dtype)(x)
         x = record("stem", x.reshape(-1, rows, columns, self.dim)).reshape(-1, tokens, self.dim)
 
         first = self.param("cls", spread(0.02), (1, 1, self.dim))
         first = jnp.broadcast_to(first, (x.shape[0], 1, self.dim)).astype(x.dtype)
         x = jnp.concatenate([first, x], axis=1) + self._positions(tokens + 1).astype(x.dtype)
-        x = dropout(self.dropout)(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
 
         keep = None
         if self.mask_empty:
@@ -167,8 +153,6 @@ class ViT(nn.Module):
                 head_dim=self.head_dim,
                 mlp_dim=self.mlp_dim,
                 dropout=self.dropout,
-                drop_path=self.stochastic_depth * (number + 1) / self.depth,
-                layer_scale=self.layer_scale,
                 dtype=self.dtype,
                 name=f"encoderblock_{number}",
             )(x, keep, partial(record, f"attention_{number:02d}"), train)
@@ -179,7 +163,6 @@ class ViT(nn.Module):
         share = share / jnp.maximum(share.sum(axis=1, keepdims=True), 1.0)
         views = {"token": x[:, 0], "mean": (x[:, 1:] * share).sum(axis=1)}
         x = jnp.concatenate(list(views.values()), -1) if self.pool == "both" else views[self.pool]
-        x = dropout(self.head_dropout)(x)
         start = nn.initializers.zeros if self.zero_head else glorot
         logits = nn.Dense(self.num_classes, kernel_init=start, name="head")(x)
         return logits, record.finish()
@@ -205,8 +188,6 @@ class EncoderBlock(nn.Module):
     head_dim: int
     mlp_dim: int
     dropout: float
-    drop_path: float
-    layer_scale: float
     dtype: str
 
     @nn.compact
@@ -216,18 +197,12 @@ class EncoderBlock(nn.Module):
         y = Attention(self.heads, self.head_dim, self.dtype, name="attention")(
             y, keep, record_attention
         )
-        x = x + self._branch(y, "layer_scale_0", train)
+        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        x = x + dropout(y)
         y = _norm("LayerNorm_1", self.dtype)(x)
         y = nn.gelu(dense(self.mlp_dim, "mlp_0", self.dtype)(y), approximate=False)
         y = dense(x.shape[-1], "mlp_1", self.dtype)(y)
-        return x + self._branch(y, "layer_scale_1", train)
-
-    def _branch(self, y: jax.Array, name: str, train: bool) -> jax.Array:
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        if self.layer_scale:
-            start = nn.initializers.constant(self.layer_scale)
-            y = y * self.param(name, start, (y.shape[-1],)).astype(y.dtype)
-        return nn.Dropout(self.drop_path, broadcast_dims=(1, 2), deterministic=not train)(y)
+        return x + dropout(y)
 
 
 class Attention(nn.Module):

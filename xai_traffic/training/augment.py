@@ -1,7 +1,6 @@
 """Augmentation that respects packets: works on tiles, inside the step.
 
-Every function takes tiles uint8 [B, P, 256] and returns the same; padding stays zero, and no
-session is ever emptied.
+Every function takes tiles uint8 [B, P, 256] and returns the same; an empty tile stays empty.
 """
 
 from __future__ import annotations
@@ -11,16 +10,27 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+HEADER = 70
+"""Bytes before which a packet is mostly headers: Ethernet, IPv4, TCP and its usual options."""
+
 
 def augment(rng: jax.Array, tiles: jax.Array, rates: Mapping[str, float]) -> jax.Array:
-    """Apply what has a rate above 0: tail_dropout, packet_dropout, byte_swap, byte_dropout.
+    """Apply what has a rate above 0, in the order of the code.
 
     Args:
         rng: key of this step.
         tiles: uint8 [B, P, 256].
         rates: the config's group `augment`.
     """
-    for index, change in enumerate((tail_dropout, packet_dropout, byte_swap, byte_dropout)):
+    changes = (
+        tail_dropout,
+        packet_dropout,
+        byte_swap,
+        byte_dropout,
+        header_dropout,
+        payload_dropout,
+    )
+    for index, change in enumerate(changes):
         rate = rates[change.__name__]
         if rate:
             tiles = change(jax.random.fold_in(rng, index), tiles, rate)
@@ -52,8 +62,28 @@ def byte_dropout(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:
     return jnp.where(jax.random.bernoulli(rng, rate, tiles.shape), jnp.uint8(0), tiles)
 
 
+def header_dropout(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:
+    """Zero some bytes among the first HEADER of a packet."""
+    drop = jax.random.bernoulli(rng, rate, (*tiles.shape[:2], HEADER))
+    return tiles.at[..., :HEADER].set(jnp.where(drop, jnp.uint8(0), tiles[..., :HEADER]))
+
+
+def payload_dropout(rng: jax.Array, tiles: jax.Array, most: float) -> jax.Array:
+    """Zero bytes behind the first HEADER, at a rate of each session's own, uniform in [0, most).
+
+    Ciphertext is easily learnt by heart; a network that often does without must read the rest.
+    """
+    rate_rng, where = jax.random.split(rng)
+    rates = most * jax.random.uniform(rate_rng, (tiles.shape[0], 1, 1))
+    drop = jax.random.uniform(where, (*tiles.shape[:2], tiles.shape[2] - HEADER)) < rates
+    return tiles.at[..., HEADER:].set(jnp.where(drop, jnp.uint8(0), tiles[..., HEADER:]))
+
+
 def byte_swap(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:
-    """In half of the sessions replace some bytes by those of another session at that place."""
+    """In half of the sessions replace some bytes by those of another session at that place.
+
+    The padding behind a short packet is swapped as well, since packets differ in length too.
+    """
     which, where = jax.random.split(rng)
     sessions = jax.random.bernoulli(which, 0.5, (tiles.shape[0], 1, 1))
     swap = jax.random.bernoulli(where, rate, tiles.shape) & sessions & _filled(tiles)[..., None]

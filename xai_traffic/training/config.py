@@ -53,6 +53,8 @@ SHARES = (
     "augment.tail_dropout",
     "augment.byte_dropout",
     "augment.byte_swap",
+    "augment.header_dropout",
+    "augment.payload_dropout",
 )
 USAGE = "train --config configs/vit.py:multiclass --config.data.path=DATASET --workdir RUN"
 

@@ -152,6 +152,12 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
             f"data.path {dataset.path} has layout {rules.layout!r}, and models read 'tiles': "
             "convert the captures with --layout tiles"
         )
+    if rules.layers == "payload" and config.augment.payload_dropout:
+        raise ConfigError(
+            f"augment.payload_dropout is {config.augment.payload_dropout} and the dataset "
+            f"{dataset.path} holds nothing but payload: set --config.augment.payload_dropout=0 "
+            "--config.augment.header_dropout=0"
+        )
     if wanted is not None and parse_mask(wanted) != parse_mask(rules.mask):
         raise ConfigError(
             f"data.mask is {wanted!r} and the dataset {dataset.path} was made with mask "

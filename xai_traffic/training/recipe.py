@@ -121,6 +121,8 @@ def base(words: Words) -> ml_collections.ConfigDict:
     augment.tail_dropout = 0.0  # probability that a session is cut to a random prefix
     augment.byte_dropout = 0.0  # probability that a byte is zeroed
     augment.byte_swap = 0.0  # in half of the sessions, probability that a byte is another's
+    augment.header_dropout = 0.0  # probability that one of the first 70 bytes is zeroed
+    augment.payload_dropout = 0.0  # most a session may lose of its other bytes, as a probability
     augment.mixup = 0.0  # alpha of the Beta distribution that mixes two sessions; 0 for none
 
     config.early_stopping = stopping = ml_collections.ConfigDict()

@@ -45,7 +45,10 @@ def make_state(
 
 
 def judged(state: TrainState) -> dict[str, Tree]:
-    """Return the variables that validation and users see: with averaged parameters if kept."""
+    """Return the variables that validation and users see: with averaged parameters if kept.
+
+    Batch statistics are running means already and are taken as they are.
+    """
     return {**state.variables, "params": state.average} if state.average else state.variables
 
 
