@@ -21,7 +21,7 @@ CACHE = tempfile.mkdtemp(prefix="xai-traffic-compiled-")
 """Compiled programs, shared by the trainings of one test session."""
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-TINY = {"depth": 1, "dim": 16, "mlp_dim": 16, "encoding": "scaled", "stem": "linear", "packets": 8}
+TINY = {"depth": 1, "dim": 16, "mlp_dim": 16, "encoding": "scaled", "packets": 8}
 """Options of a ViT that compiles in a second."""
 
 
