@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl import logging as absl_logging
 
 from xai_traffic.errors import RunError
 from xai_traffic.parallel.mesh import make_mesh
@@ -69,6 +70,18 @@ def test_donated_state_does_not_reach_the_disk(tmp_path):
         checkpoints.wait()
         found, _ = checkpoints.restore(1, like, replicated(make_mesh(1)))
     assert params_sha256(found.variables) == params_sha256(VARIABLES)
+
+
+def test_reading_only_is_not_told(tmp_path, caplog):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, put_state(jax.device_get(make()), make_mesh(1)), position(1), 1)
+    caplog.clear()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.latest == 1
+    assert [record.getMessage() for record in caplog.records if record.levelno > 20] == []
+    absl_logging.warning("Given directory is read only=x")
+    absl_logging.warning("it is broken")
+    assert "read only=x" in caplog.text and "it is broken" in caplog.text
 
 
 def test_damage_and_another_model_are_told(tmp_path):

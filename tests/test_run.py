@@ -36,6 +36,13 @@ def test_loads_the_best_parameters(run, result):
     assert run.rules == ReadingRules(mask="addresses")
 
 
+def test_keeps_compiled_programs_where_its_config_says(result, monkeypatch):
+    told = []
+    monkeypatch.setattr("xai_traffic.training.run.use_compilation_cache", told.append)
+    run = load_run(result[0])
+    assert told == [run.config.compilation_cache]
+
+
 def test_judges_any_number_of_images(run, dataset):
     images = dataset.images(np.arange(70))
     probabilities = run.predict(images)

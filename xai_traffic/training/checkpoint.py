@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
@@ -33,14 +37,15 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int = 1, *, read_only: bool = False):
         self.folder = pathlib.Path(folder).absolute()
         self._best = _KeepBest()
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                create=not read_only,
-                read_only=read_only,
-                preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
-            ),
+        options = ocp.CheckpointManagerOptions(
+            # orbax sets 0 itself where nothing is saved, and warns that it does.
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
+            read_only=read_only,
+            preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
         )
+        with _reading_only_untold():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -143,6 +148,21 @@ class Checkpoints:
             raise RunError(
                 f"the checkpoint of step {step} in {self.folder} cannot be read: {error}"
             ) from error
+
+
+@contextlib.contextmanager
+def _reading_only_untold() -> Iterator[None]:
+    """Keep orbax from warning that a folder is read only, which is what was asked for."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Given directory is read only=")
+
+    logger = absl_logging.get_absl_logger()
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from xai_traffic.capture.sessions import Sessions, read_capture_by
 from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.explain import METHODS, attribute
 from xai_traffic.models import Model, build
+from xai_traffic.parallel.compilation import use_compilation_cache
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.state import count_parameters
 
@@ -141,6 +142,7 @@ def load_run(path: str | os.PathLike) -> Run:
     path = pathlib.Path(path)
     config = read_config(path)
     reading = read_reading(path)
+    use_compilation_cache(config.compilation_cache)  # before anything compiles: JAX asks once
     model = build_model(config, len(reading["classes"]))
     like = jax.eval_shape(model.init, jax.random.key(0))
     folder = path / CHECKPOINTS
