@@ -43,6 +43,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.batch_size = 32
         config.epochs = 16
         config.optimizer.ema = 0.9
+        config.augment.byte_swap = 0.0
         config.augment.payload_dropout = 0.0  # what the lab plants lies in the payload
     if words.size == "debug":
         shrink_to_debug(config)
