@@ -16,6 +16,7 @@ from xai_traffic.capture.masking import apply_mask, hidden
 from xai_traffic.capture.records import TILE
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.errors import RunError
+from xai_traffic.explain.token_grid import TILE_SIDE
 from xai_traffic.training.run import Run
 
 FINE_STEPS = 200
@@ -63,6 +64,17 @@ class Explained:
         """Tell how many of its packets, from the first on, the model reads."""
         height, width = self.extent
         return min(len(self.packets), height * width // TILE)
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Tell height and width of what pictures show: the rows of the grid that hold packets.
+
+        At least one row, and nothing that the model does not read.
+        """
+        height, width = self.extent
+        across = self.image.shape[1] // TILE_SIDE
+        rows = max(1, -(-len(self.packets) // across))
+        return min(height, rows * TILE_SIDE), width
 
     @property
     def leading(self) -> str:

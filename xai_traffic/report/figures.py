@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,8 +19,13 @@ from xai_traffic.report.explained import Explained
 from xai_traffic.training.pictures import label
 
 DPI = 100
-TILE_PIXELS, HEAD_TILE_PIXELS = 72, 36
-"""Pixels of one packet's side in a picture, and in that of one attention head."""
+TILE_PIXELS = {2: 144, 4: 112, 8: 80}
+"""Pixels of one packet's side in a picture of up to so many rows: 9, 7 or 5 a byte."""
+
+HEADS = {4: (2, 64), 8: (4, 32)}
+"""Attention heads side by side, and a packet's side in pixels, for up to so many rows."""
+
+LEFT_OUT = "rows without packets are left out"
 
 DIRECTION_COLOURS = ("#2f77c0", "#d9791c")
 """Client to server, server to client; on white."""
@@ -43,7 +49,7 @@ def write_figures(explained: Explained, folder: pathlib.Path, stem: str) -> dict
         figure = _framed(explained, method, title)
         if method != "session":
             _save(figure, folder / f"{stem}-{method}.png")
-        pictures[method] = _bare(figure, _size(explained, TILE_PIXELS))
+        pictures[method] = _bare(figure, _size(explained, _for_rows(explained, TILE_PIXELS)))
     if explained.heads is not None:
         figure = attention_heads(explained)
         _save(figure, folder / f"{stem}-attention_heads.png")
@@ -98,8 +104,9 @@ def share_bars(explained: Explained) -> Figure:
 def attention_heads(explained: Explained) -> Figure:
     """Draw the class token's attention in every head of the last layer, and all layers small."""
     layers, heads = explained.heads.shape[:2]
-    wide, high = _size(explained, HEAD_TILE_PIXELS)
-    across = min(heads, 4)
+    across, tile = _for_rows(explained, HEADS)
+    wide, high = _size(explained, tile)
+    across = min(heads, across)
     last = 20 + (high + 20) * -(-heads // across)
     small = max(40, min(wide // 2, across * wide // heads))
     low = small * high // wide
@@ -114,18 +121,23 @@ def attention_heads(explained: Explained) -> Figure:
         axes.imshow(shown, interpolation="nearest")
         _draw_grid(axes, explained, size=5.5)
         _note(figure, left + 2, top - 5, f"layer {layers - 1}, head {head}")
-    _note(figure, 2, last + 14, "all layers (rows, the first on top) and heads (columns)")
+    note = "all layers (rows, the first on top) and heads (columns)"
+    if explained.shown != explained.extent:
+        note += f"; {LEFT_OUT}"
+    _note(figure, 2, last + 14, note)
+    rows = explained.shown[0] // TILE_SIDE
     for layer in range(layers):
         for head in range(heads):
             axes = _place(figure, head * (small + 4), last + 24 + layer * (low + 4), small, low)
-            axes.imshow(overlays.unit(explained.heads[layer, head]), cmap="inferno", aspect="auto")
+            strength = overlays.unit(explained.heads[layer, head])[:rows]
+            axes.imshow(strength, cmap="inferno", aspect="auto", vmin=0, vmax=1)
     figure.canvas.draw()
     return figure
 
 
 def _framed(explained: Explained, method: str, title: str) -> Figure:
     """Draw one picture with title and, where there are colours, their scale."""
-    wide, high = _size(explained, TILE_PIXELS)
+    wide, high = _size(explained, _for_rows(explained, TILE_PIXELS))
     right = 78 if method in ("grad_cam", "attention") else 8
     width, height = wide + 8 + right, high + 50 + 8
     figure = _figure(width, height)
@@ -139,6 +151,8 @@ def _framed(explained: Explained, method: str, title: str) -> Figure:
         axes.add_collection(LineCollection(borders, colors="black", linewidths=3.2))
         axes.add_collection(LineCollection(borders, colors=OUTLINE, linewidths=1.7))
         name += f", the {overlays.REGIONS} strongest regions outlined"
+    if explained.shown != explained.extent:
+        name += f"; {LEFT_OUT}"
     if right > 8:
         shown.set_cmap("inferno" if method == "attention" else "jet")
         shown.set_clim(0, float(max(explained.attributions[method].max(), 1e-30)))
@@ -153,9 +167,15 @@ def _framed(explained: Explained, method: str, title: str) -> Figure:
 
 
 def _size(explained: Explained, tile: int) -> tuple[int, int]:
-    """Return width and height in pixels of the part of the image that the model reads."""
-    height, width = explained.extent
+    """Return width and height in pixels of what a picture shows."""
+    height, width = explained.shown
     return width // TILE_SIDE * tile, height // TILE_SIDE * tile
+
+
+def _for_rows(explained: Explained, sizes: dict[int, Any]) -> Any:
+    """Return the first of the sizes that is meant for so many rows."""
+    rows = explained.shown[0] // TILE_SIDE
+    return next(size for most, size in sizes.items() if rows <= most)
 
 
 def _figure(width: int, height: int) -> Figure:
@@ -184,9 +204,9 @@ def _note(figure: Figure, left: float, base: float, text: str, size=7.5, colour=
 def _draw_grid(axes, explained: Explained, size: float) -> None:
     """Draw the borders of the tiles, and in each that holds a packet its number.
 
-    Numbers take the colour of the packet's direction. What the model does not read is cut off.
+    Numbers take the colour of the packet's direction. What is not to be shown is cut off.
     """
-    height, width = explained.extent
+    height, width = explained.shown
     lines = [[(x, -0.5), (x, height - 0.5)] for x in np.arange(0, width + 1, TILE_SIDE) - 0.5]
     lines += [[(-0.5, y), (width - 0.5, y)] for y in np.arange(0, height + 1, TILE_SIDE) - 0.5]
     axes.add_collection(LineCollection(lines, colors="#ffffff", linewidths=0.6, alpha=0.4))

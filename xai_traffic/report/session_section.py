@@ -6,6 +6,7 @@ from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.explain import METHODS, PER_BYTE, session_fields
 from xai_traffic.report.charts import bar, share_chart
 from xai_traffic.report.explained import Explained
+from xai_traffic.report.figures import LEFT_OUT
 from xai_traffic.report.hex_view import heat_levels, hex_view
 from xai_traffic.report.jsonl import DIRECTIONS
 from xai_traffic.report.markup import count, data_uri, percent, text
@@ -52,7 +53,7 @@ def session_section(
             "<h3>Fields, over the whole session</h3>",
             _fields(explained),
             "</div></div>",
-            _pictures(pictures, wide=explained.extent[0] < explained.extent[1]),
+            _pictures(explained, pictures),
             _charts(explained, key, dumped),
             _dumps(explained, key, dumped, ranked, rules),
             "</section>",
@@ -158,10 +159,13 @@ def _fields(explained: Explained) -> str:
     return f'<table class="fields">{rows}</table>'
 
 
-def _pictures(pictures: dict[str, bytes], *, wide: bool) -> str:
+def _pictures(explained: Explained, pictures: dict[str, bytes]) -> str:
     shown = []
+    height, width = explained.shown
     for name, png in pictures.items():
         caption = CAPTIONS.get(name) or PER_BYTE_CAPTION.format(METHODS[name])
+        if explained.shown != explained.extent:
+            caption += f" {LEFT_OUT.capitalize()}."
         image = f'<img src="{data_uri(png)}" alt="{text(caption)}" loading="lazy">'
         if name == "attention_heads":
             shown.append(
@@ -171,7 +175,8 @@ def _pictures(pictures: dict[str, bytes], *, wide: bool) -> str:
         else:
             shown.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     end = "" if "attention_heads" in pictures else "</div>"
-    kind = "pictures wide" if wide else "pictures"
+    # The flatter they are, the fewer stand side by side: a byte stays large enough to see.
+    kind = "pictures" + (" flat" if width >= 4 * height else " wide" if width > height else "")
     return f'<h3>Pictures</h3><div class="{kind}">{"".join(shown)}{end}'
 
 
