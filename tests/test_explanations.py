@@ -10,7 +10,7 @@ from PIL import Image
 
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
-from xai_traffic.errors import CaptureError, RunError
+from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import classify
 from xai_traffic.report.explained import FINE_STEPS
 from xai_traffic.report.explanations import explain_run
@@ -103,6 +103,15 @@ def test_figures_are_pictures_of_their_size(made):
             assert len(np.unique(np.asarray(picture.convert("L")))) > 8
 
 
+def test_pictures_show_the_rows_that_hold_packets(made):
+    page = pathlib.Path(made[2]["report"]).read_text("utf-8")
+    # The model reads two rows of packets, and no session here has more than one.
+    assert "Rows without packets are left out." in page
+    for method, width in (("integrated_gradients", 8 + 8 * 144 + 8), ("grad_cam", 1238)):
+        with Image.open(made[2]["figures"] / f"01-session-0-{method}.png") as picture:
+            assert picture.size == (width, 50 + 144 + 8)
+
+
 def test_bad_captures_cost_the_good_ones_nothing(made, tmp_path):
     run, capture, _ = made
     (tmp_path / "bad.pcap").write_bytes(b"no capture at all")
@@ -115,6 +124,9 @@ def test_bad_captures_cost_the_good_ones_nothing(made, tmp_path):
     assert "not a capture" in pathlib.Path(written["report"]).read_text("utf-8")
     with pytest.raises(CaptureError, match="not a capture"):
         explain_run(run, [tmp_path / "bad.pcap"], tmp_path / "other")
+    (tmp_path / "worse.pcap").write_bytes(b"")
+    with pytest.raises(XaiTrafficError, match=r"bad\.pcap: not a capture.*; .*worse\.pcap: the fi"):
+        explain_run(run, [tmp_path / "bad.pcap", tmp_path / "worse.pcap"], tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

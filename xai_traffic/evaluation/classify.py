@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from xai_traffic.capture.sessions import Sessions, read_capture_by
+from xai_traffic.data.store import Dataset
 from xai_traffic.errors import XaiTrafficError
+from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
 
 BATCH = 256
+"""Sessions whose images are made at once."""
 
 
 def classify(run: Run, capture: str | os.PathLike, name: str | None = None) -> Iterator[dict]:
@@ -29,15 +32,31 @@ def classify(run: Run, capture: str | os.PathLike, name: str | None = None) -> I
         XaiTrafficError: behind the last verdict: the rest of the capture could not be read.
     """
     sessions = read_capture_by(capture, run.rules, name)
-    for start in range(0, len(sessions.table), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(sessions.table)))
-        yield from verdicts(run, sessions, rows, run.predict(sessions.images(rows)))
+    for rows, probabilities in judge(run, sessions, np.arange(len(sessions))):
+        yield from verdicts(run, sessions, rows, probabilities)
     if sessions.fault:
         raise XaiTrafficError(sessions.fault)
 
 
+def judge(
+    run: Run, data: Sessions | Dataset, rows: np.ndarray, description: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (some of the rows, their probabilities float32 [n, K]) until all rows are judged.
+
+    Args:
+        run: judges.
+        data: read by the run's rules.
+        rows: int64 [N], rows of `data.table`.
+        description: shown with the progress; None shows none.
+    """
+    starts = range(0, len(rows), BATCH)
+    for start in progress(starts, description) if description else starts:
+        part = rows[start : start + BATCH]
+        yield part, run.predict(data.images(part))
+
+
 def verdicts(
-    run: Run, sessions: Sessions, rows: np.ndarray, probabilities: np.ndarray
+    run: Run, sessions: Sessions | Dataset, rows: np.ndarray, probabilities: np.ndarray
 ) -> Iterator[dict]:
     """Yield `capture`, `session`, endpoints, times (RFC 3339), counts, `label`, `probability`...
 

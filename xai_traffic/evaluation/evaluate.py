@@ -6,12 +6,10 @@ import numpy as np
 
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.classify import judge
 from xai_traffic.evaluation.scores import score
-from xai_traffic.terminal import progress
 from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.run import Run
-
-BATCH = 256
 
 
 def evaluate(run: Run, split: str = "test", dataset: Dataset | None = None) -> dict:
@@ -92,9 +90,5 @@ def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, n
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
     place = np.array([run.classes.index(name) for name in names], np.int32)
     labels = place[dataset.task_labels(run.task)[rows]]
-    starts = range(0, len(rows), BATCH)
-    parts = [
-        run.predict(dataset.images(rows[start : start + BATCH]))
-        for start in progress(starts, f"predict {split}")
-    ]
+    parts = [found for _, found in judge(run, dataset, rows, f"judge {split}")]
     return labels, np.concatenate(parts)

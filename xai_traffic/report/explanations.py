@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +14,10 @@ from xai_traffic.capture.masking import apply_mask
 from xai_traffic.capture.reader import find_captures
 from xai_traffic.capture.sessions import Sessions, read_capture_by
 from xai_traffic.data.store import Dataset, open_dataset
-from xai_traffic.errors import CaptureError, RunError
-from xai_traffic.evaluation.classify import verdicts
+from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
+from xai_traffic.evaluation.classify import judge, verdicts
 from xai_traffic.evaluation.evaluate import check_rules
+from xai_traffic.folder import whole_folder
 from xai_traffic.report.explained import Explained, explain_sessions, methods_for
 from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
@@ -30,8 +28,6 @@ from xai_traffic.training.run import Run
 REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
 LIMIT = 12
 """Sessions explained unless they are named."""
-
-BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +79,8 @@ def explain_run(
     Raises:
         RunError: the run cannot be explained so, the data was read by other rules, a session
             is not there, or `out` is in the way.
-        CaptureError: no capture could be read.
+        CaptureError: the only capture cannot be read.
+        XaiTrafficError: none of several captures can be read; all reasons are told.
     """
     if run.rules.layout != "tiles":
         raise RunError(
@@ -106,7 +103,7 @@ def explain_run(
     chosen = _choose(sources, sessions, limit)
 
     explained = _explain(run, sources, chosen, chosen_methods, masked=dataset is not None)
-    with _new_folder(out, overwrite) as folder:
+    with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
         pictures = [
@@ -135,14 +132,14 @@ def _judge_captures(
     run: Run, found: list[tuple[str, pathlib.Path]], failures: list, faults: list
 ) -> list[_Source]:
     sources = []
-    error = None
+    problems: list[CaptureError] = []
     # As captured: the report shows what the mask hides from the model.
     unmasked = dataclasses.replace(run.rules, mask="none")
     for name, path in found:
         try:
             data = read_capture_by(path, unmasked, name)
         except CaptureError as problem:
-            error = problem
+            problems.append(problem)
             failures.append((name, str(problem)))
             continue
         if data.fault:
@@ -152,8 +149,10 @@ def _judge_captures(
         rows = np.arange(len(data))
         said = _judge(run, masked, rows, name)
         sources.append(_Source(data, rows, said, [None] * len(rows)))
-    if not sources and error:
-        raise error
+    if len(problems) == 1 and not sources:
+        raise problems[0]
+    if problems and not sources:
+        raise XaiTrafficError(f"no capture can be read: {'; '.join(map(str, problems))}")
     if faults and not any(len(source.rows) for source in sources):
         raise RunError(f"there is no session to judge: {faults[0][1]}")
     return sources
@@ -169,9 +168,8 @@ def _judge_dataset(run: Run, data: Dataset, split: str) -> _Source:
 
 def _judge(run: Run, data: Sessions | Dataset, rows: np.ndarray, name: str) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
-    for start in progress(range(0, len(rows), BATCH), f"judge {name}"):
-        part = rows[start : start + BATCH]
-        said.extend(verdicts(run, data, part, run.predict(data.images(part))))
+    for part, probabilities in judge(run, data, rows, f"judge {name}"):
+        said.extend(verdicts(run, data, part, probabilities))
     return said
 
 
@@ -261,24 +259,3 @@ def _check_free(out: pathlib.Path, overwrite: bool) -> None:
             f"{out} holds more than a report ({', '.join(sorted(others)[:3])}): it is not "
             "overwritten, choose another --out"
         )
-
-
-@contextlib.contextmanager
-def _new_folder(out: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """Give a temporary folder beside `out` to write into; it becomes `out` when all went well."""
-    out = pathlib.Path(os.path.abspath(out))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise RunError(f"{out} cannot be made: {error}") from error
-    try:
-        made = temporary / "new"
-        made.mkdir()
-        yield made
-        _check_free(out, overwrite)
-        if out.exists():
-            out.rename(temporary / "old")
-        made.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
