@@ -92,6 +92,5 @@ setup(
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "test": test,
-        "bench": ["scapy>=2.5"],
     },
 )

@@ -48,6 +48,17 @@ def test_classify_prints_what_came_before_and_fails(command, tmp_path, capsys):
     assert output.err.count("cut short") == 1 and "a.pcap, packet" in output.err
 
 
+def test_a_mistyped_path_costs_the_good_ones_nothing(command, tmp_path, capsys):
+    good = write_capture(tmp_path / "good.pcap")
+    (tmp_path / "empty").mkdir()
+    paths = [str(tmp_path / "typo.pcap"), str(good), str(tmp_path / "empty")]
+    assert command(["classify", "RUN", *paths]) == 1
+    output = capsys.readouterr()
+    assert output.out.count("\n") == 5
+    assert "typo.pcap: there is no such file" in output.err
+    assert "empty: this folder holds no capture" in output.err
+
+
 def test_classify_takes_a_name_that_is_no_text(command, tmp_path, capsys):
     whole = write_capture(tmp_path / "a.pcap")
     os.rename(whole, os.fsencode(tmp_path) + b"/\xff.pcap")

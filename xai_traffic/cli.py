@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from xai_traffic import __version__
 from xai_traffic.capture.rules import DEFAULT_FILTER, LAYERS, LAYOUTS, SESSION_RULES, ReadingRules
-from xai_traffic.errors import XaiTrafficError
+from xai_traffic.errors import CaptureError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, log, printable, show_table
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, rest = parser.parse_known_args(arguments)
         if rest and options.verb != "train":
             parser.error(f"unknown arguments: {printable(' '.join(rest))}")
-        configure_logging(options.verbose)
+        configure_logging()
         status = options.run(options, rest)
         print(end="", flush=True)  # what cannot be written must show here, not after the status
         return status
@@ -59,7 +59,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Packet captures in; out come verdicts on every session, and why.",
     )
     parser.add_argument("--version", action=_Version)
-    parser.add_argument("--verbose", action="store_true", help="log more")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (_convert, _train, _evaluate, _classify, _explain, _lab, _demo):
         add(verbs)
@@ -229,8 +228,12 @@ def _run_classify(options, _) -> int:
     from xai_traffic.training.run import load_run
 
     run = load_run(options.run_folder)
-    status = DONE
-    for name, path in find_captures(options.captures):
+    missing: list[CaptureError] = []
+    captures = find_captures(options.captures, missing)
+    for error in missing:
+        log.error("%s", printable(error))
+    status = FAILED if missing else DONE
+    for name, path in captures:
         try:
             for verdict in classify(run, path, name):
                 print(json.dumps(verdict))

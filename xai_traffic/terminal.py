@@ -38,12 +38,12 @@ def printable(text: object) -> str:
     )
 
 
-def configure_logging(verbose: bool = False) -> None:
+def configure_logging() -> None:
     """Send the package's log lines to standard error, one plain line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.handlers[:] = [handler]
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.setLevel(logging.INFO)
     log.propagate = False
 
 

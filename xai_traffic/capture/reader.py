@@ -84,7 +84,9 @@ def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
     return _read_all(name, stream)
 
 
-def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib.Path]]:
+def find_captures(
+    paths: Iterable[str | os.PathLike], missing: list[CaptureError] | None = None
+) -> list[tuple[str, pathlib.Path]]:
     """Return (name, path) of every capture: files as they are given, folders searched through.
 
     In folders a capture is a regular file named *.pcap, *.pcapng or *.cap, also with a number
@@ -93,25 +95,40 @@ def find_captures(paths: Iterable[str | os.PathLike]) -> list[tuple[str, pathlib
     that is a link is not followed, and a warning says so.
     Captures of equal name keep their full paths as names.
 
+    Args:
+        paths: files, folders, "-".
+        missing: takes the errors of the paths where nothing is, so that they do not cost the
+            others; without it the first is raised.
+
     Raises:
         CaptureError: nothing is there, or a folder holds no capture.
     """
     found: dict[pathlib.Path, str] = {}
     for given in map(pathlib.Path, paths):
-        if os.path.isdir(given):
-            inside = sorted(_search(given))
-            if not inside:
-                raise CaptureError(
-                    str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
-                )
-            for name, file in inside:
-                found.setdefault(file, name)
-        elif str(given) == STANDARD_INPUT or _is_there(given):
-            found.setdefault(given, capture_name(given))
-        else:
-            raise CaptureError(str(given), "there is no such file or folder: check the path")
+        try:
+            inside = _find(given)
+        except CaptureError as error:
+            if missing is None:
+                raise
+            missing.append(error)
+            continue
+        for name, file in inside:
+            found.setdefault(file, name)
     seen = collections.Counter(found.values())
     return [(capture_name(file) if seen[name] > 1 else name, file) for file, name in found.items()]
+
+
+def _find(given: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
+    if os.path.isdir(given):
+        inside = sorted(_search(given))
+        if not inside:
+            raise CaptureError(
+                str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
+            )
+        return inside
+    if str(given) == STANDARD_INPUT or _is_there(given):
+        return [(capture_name(given), given)]
+    raise CaptureError(str(given), "there is no such file or folder: check the path")
 
 
 def capture_name(path: str | os.PathLike) -> str:
