@@ -65,6 +65,13 @@ def test_other_folders_and_other_seeds_are_refused(finished, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("content", ["", '{"seed"', "{}", "[]"])
+def test_a_damaged_mark_is_told(finished, content):
+    (finished / "demo.json").write_text(content)
+    with pytest.raises(XaiTrafficError, match=r"demo\.json cannot be read .* another --out"):
+        demo(finished, seed=3)
+
+
 @pytest.mark.parametrize("model", RUNS)
 def test_its_configs_are_sound(model):
     check_config(load_config(f"configs/{model}.py:{RUNS[model]}", path="D", seed=0))

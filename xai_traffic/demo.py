@@ -26,7 +26,7 @@ def demo(out: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
     """Run every stage that has not been run in `out` yet and return the report's path.
 
     Raises:
-        XaiTrafficError: `out` holds something else, or a demo with another seed.
+        XaiTrafficError: `out` holds something else, a demo with another seed, or a damaged mark.
     """
     out = pathlib.Path(out)
     _claim(out, seed)
@@ -65,7 +65,13 @@ def _claim(out: pathlib.Path, seed: int) -> None:
     """Mark a folder as a demo's, so that no other folder is ever written into."""
     mark = out / "demo.json"
     if mark.exists():
-        stands = json.loads(mark.read_text(encoding="utf-8"))["seed"]
+        try:
+            stands = json.loads(mark.read_text(encoding="utf-8"))["seed"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise XaiTrafficError(
+                f"{mark} cannot be read ({error}): choose another --out, or remove {out} if all "
+                "in it is a demo's"
+            ) from error
         if stands != seed:
             raise XaiTrafficError(
                 f"{out} holds a demo with seed {stands}: choose another --out, or --seed {stands}"
