@@ -11,6 +11,7 @@ cells that stand in DIR are not trained again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +20,7 @@ import time
 
 import numpy as np
 
+from xai_traffic import __version__
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import Dataset, open_dataset
@@ -35,7 +37,7 @@ MASKS = {
     "addresses+ports+ids+window+options": "addresses+ports+ids+window+options",
 }
 MODELS = ("vit", "xception", "vgg19")
-FOREST_TREES, FOREST_TILES = 100, 8
+FOREST_TREES, FOREST_TILES, FORESTS = 100, 8, 5
 
 
 def main() -> None:
@@ -78,7 +80,10 @@ def make_datasets(captures: pathlib.Path, out: pathlib.Path, seed: int) -> dict[
 
 
 def forest_cell(dataset: Dataset, seed: int) -> dict:
-    """Train a plain random forest on the bytes of the first tiles and score the test split."""
+    """Train plain random forests on the bytes of the first tiles and score the test split.
+
+    A forest trains in seconds, so that the mean and the standard deviation over several are shown.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     began = time.monotonic()
@@ -91,12 +96,17 @@ def forest_cell(dataset: Dataset, seed: int) -> dict:
             tiles[k, :count] = dataset.tiles[first : first + count]
         return tiles.reshape(len(rows), -1)
 
-    forest = RandomForestClassifier(FOREST_TREES, random_state=seed, n_jobs=-1)
-    forest.fit(features("train"), dataset.labels[dataset.rows("train")])
-    probabilities = np.zeros((len(dataset.rows("test")), len(dataset.classes)))
-    probabilities[:, forest.classes_] = forest.predict_proba(features("test"))
-    result = score(dataset.labels[dataset.rows("test")], probabilities, dataset.classes)
-    return _cell("random forest", result, time.monotonic() - began, None)
+    train, test = features("train"), features("test")
+    labels = {split: dataset.labels[dataset.rows(split)] for split in ("train", "test")}
+    results = []
+    for number in range(FORESTS):
+        forest = RandomForestClassifier(FOREST_TREES, random_state=seed + number, n_jobs=-1)
+        forest.fit(train, labels["train"])
+        probabilities = np.zeros((len(test), len(dataset.classes)))
+        probabilities[:, forest.classes_] = forest.predict_proba(test)
+        results.append(score(labels["test"], probabilities, dataset.classes))
+    seconds = (time.monotonic() - began) / FORESTS
+    return _cell(f"random forest, mean of {FORESTS}", results, seconds, None)
 
 
 def model_cell(model: str, words: str, dataset: Dataset, run: pathlib.Path, seed: int) -> dict:
@@ -104,15 +114,18 @@ def model_cell(model: str, words: str, dataset: Dataset, run: pathlib.Path, seed
     config = load_config(f"configs/{model}.py:{words}", path=dataset.path, seed=seed)
     trained = train(config, run)
     result = evaluate(load_run(run), "test", dataset)
-    return _cell(model, result, trained["seconds"], result["parameters"])
+    return _cell(model, [result], trained["seconds"], result["parameters"])
 
 
-def _cell(model: str, result: dict, seconds: float, parameters: int | None) -> dict:
+def _cell(model: str, results: list[dict], seconds: float, parameters: int | None) -> dict:
+    """Return the line of a cell: means over the results, and how far they spread."""
+    values = {name: [result[name] for result in results] for name in ("accuracy", "macro_f1")}
     return {
         "model": model,
-        "accuracy": result["accuracy"],
-        "macro_f1": result["macro_f1"],
-        "sessions": result["sessions"],
+        **{name: float(np.mean(value)) for name, value in values.items()},
+        **{f"{name}_std": float(np.std(value)) for name, value in values.items()},
+        "runs": len(results),
+        "sessions": results[0]["sessions"],
         "parameters": parameters,
         "seconds": round(seconds, 1),
     }
@@ -121,6 +134,7 @@ def _cell(model: str, result: dict, seconds: float, parameters: int | None) -> d
 def print_table(cells: list[dict], datasets: dict[str, Dataset], seed: int) -> None:
     """Print the cells as Markdown: accuracy / macro-F1 in per cent, test sessions in the head."""
     import jax
+    import sklearn
 
     masks = list(datasets)
     head = [f"{mask} ({len(datasets[mask].rows('test'))})" for mask in masks]
@@ -129,17 +143,31 @@ def print_table(cells: list[dict], datasets: dict[str, Dataset], seed: int) -> N
     for model in dict.fromkeys(cell["model"] for cell in cells):
         row = {cell["mask"]: cell for cell in cells if cell["model"] == model}
         parameters = next(iter(row.values()))["parameters"]
-        scores = [
-            f"{100 * row[m]['accuracy']:.2f} / {100 * row[m]['macro_f1']:.2f}"
-            f" ({row[m]['seconds'] / 60:.1f} min)"
-            for m in masks
-        ]
+        scores = [f"{_show(row[mask])} ({row[mask]['seconds'] / 60:.1f} min)" for mask in masks]
         size = f"{parameters / 1e6:.2f} M" if parameters else ""
         print(f"| {model} | {size} | {' | '.join(scores)} |")
     print(
-        f"\n{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, "
-        f"jax {jax.__version__} on {jax.devices()[0].device_kind}, seed {seed}"
+        f"\n{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, "
+        f"jax {jax.__version__} on {jax.devices()[0].device_kind}, "
+        f"scikit-learn {sklearn.__version__}, xai_traffic {__version__}, seed {seed}"
     )
+
+
+def _show(cell: dict) -> str:
+    parts = []
+    for name in ("accuracy", "macro_f1"):
+        spread = f" ± {100 * cell[f'{name}_std']:.2f}" if cell["runs"] > 1 else ""
+        parts.append(f"{100 * cell[name]:.2f}{spread}")
+    return " / ".join(parts)
+
+
+def _processor() -> str:
+    """Return the processor's name; `platform` knows none on Linux."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as stream:
+        for line in stream:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

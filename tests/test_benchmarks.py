@@ -21,13 +21,15 @@ def test_forest_and_table(ustc, tmp_path, capsys):
     dataset = make_dataset(tmp_path / "data")
     cell = ustc.forest_cell(dataset, seed=0)
     # The planted bytes tell the classes apart; nine sessions are in the test split.
-    assert (cell["model"], cell["accuracy"], cell["macro_f1"]) == ("random forest", 1.0, 1.0)
+    assert (cell["accuracy"], cell["accuracy_std"], cell["macro_f1"]) == (1.0, 0.0, 1.0)
     assert cell["sessions"] == len(dataset.rows("test")) == 9
-    network = {**cell, "model": "vit", "accuracy": 0.5, "parameters": 1_250_000, "seconds": 90.0}
+    network = {**cell, "model": "vit", "accuracy": 0.5, "runs": 1, "parameters": 1_250_000}
+    network["seconds"] = 90.0
     cells = [{"mask": "none", **row} for row in (cell, network)]
     ustc.print_table(cells, {"none": dataset}, seed=0)
     lines = capsys.readouterr().out.splitlines()
     assert "| model | parameters | none (9) |" in lines
+    assert any("| 100.00 ± 0.00 / 100.00 ± 0.00 (0.0 min) |" in line for line in lines)
     assert "| vit | 1.25 M | 50.00 / 100.00 (1.5 min) |" in lines
     assert lines[-1].endswith("seed 0")
 
