@@ -38,6 +38,11 @@ def test_verdicts_come_before_the_fault(run, tmp_path):
     assert len(verdicts) == len(whole) and verdicts[0] == whole[0]
 
 
+def test_a_run_that_reads_a_cut_capture_warns(run, tmp_path, caplog):
+    sessions = run.read(cut_short(tmp_path / "cut.pcap"))
+    assert len(sessions) and caplog.messages == [sessions.fault]
+
+
 def test_classify_prints_what_came_before_and_fails(command, tmp_path, capsys):
     cut_short(tmp_path / "a.pcap")
     write_capture(tmp_path / "b.pcap")

@@ -21,6 +21,7 @@ from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.explain import METHODS, attribute
 from xai_traffic.models import Model, build
 from xai_traffic.parallel.compilation import use_compilation_cache
+from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.state import count_parameters
 
@@ -67,12 +68,15 @@ class Run:
         return jax.jit(lambda variables, images: self.model.apply(variables, images)[0])
 
     def read(self, path: str | os.PathLike) -> Sessions:
-        """Read a capture by the run's own rules.
+        """Read a capture by the run's own rules; a warning tells why it could not be to its end.
 
         Raises:
-            CaptureError: it cannot be read.
+            CaptureError: nothing of it can be read.
         """
-        return read_capture_by(path, self.rules)
+        sessions = read_capture_by(path, self.rules)
+        if sessions.fault:
+            log.warning("%s", printable(sessions.fault))
+        return sessions
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Judge images uint8 or float [N, 128, 128] or [N, 128, 128, 1]; float32 [N, K]."""
