@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import hashlib
 
-ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
+from xai_traffic.capture.records import ICMP, ICMP6, SCTP, TCP, UDP
+
 WITH_PORTS = (TCP, UDP, SCTP)
 
 # Message types that answer each other; "ports" of ICMP are the type and its counterpart.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xai_traffic.capture.records import DROPS
+from xai_traffic.capture.records import DROPS, TCP, UDP
 
 UNSUPPORTED, NOT_IP, TRUNCATED, MALFORMED, FRAGMENT, FILTERED = range(len(DROPS))
-TCP, UDP, NO_NEXT_HEADER = 6, 17, 59
+NO_NEXT_HEADER = 59
 
 NULL, ETHERNET, SLL, LOOP, SLL2, IPV4_ONLY, IPV6_ONLY = 0, 1, 113, 108, 276, 228, 229
 RAW = (12, 14, 101)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xai_traffic.capture.field_spans import Spans
+from xai_traffic.capture.records import ICMP, TCP, UDP
 
 ETHERNET, SLL, SLL2 = 1, 113, 276
 NULL_LINKS = (0, 108)
-TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
 
 TCP_OPTIONS = {
     2: "tcp.options.mss",

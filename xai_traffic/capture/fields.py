@@ -13,17 +13,13 @@ from typing import Any
 
 from xai_traffic.capture import field_applications as applications
 from xai_traffic.capture.field_headers import (
-    ICMP,
-    ICMP6,
-    TCP,
-    UDP,
     name_icmp,
     name_link,
     name_network,
     name_transport,
 )
 from xai_traffic.capture.field_spans import Field, Spans
-from xai_traffic.capture.records import NONE
+from xai_traffic.capture.records import ICMP, ICMP6, NONE, TCP, UDP
 
 __all__ = ["Field", "describe", "dissect"]
 

@@ -28,6 +28,7 @@ import ipaddress
 import re
 import struct
 
+from xai_traffic.capture.records import ICMP, ICMP6, SCTP, TCP, UDP
 from xai_traffic.errors import ConfigError
 
 INSTRUCTION = struct.Struct("<4BI16s")
@@ -40,17 +41,17 @@ MAX_DEPTH = 64
 AND, OR, NOT, PROTOCOL, FAMILY, NET, PORT, LESS, GREATER = range(1, 10)
 EITHER, SOURCE, DESTINATION, BOTH = range(4)
 PROTOCOLS = {
-    "icmp": 1,
+    "icmp": ICMP,
     "igmp": 2,
-    "tcp": 6,
-    "udp": 17,
+    "tcp": TCP,
+    "udp": UDP,
     "gre": 47,
     "esp": 50,
     "ah": 51,
-    "icmp6": 58,
+    "icmp6": ICMP6,
     "pim": 103,
     "vrrp": 112,
-    "sctp": 132,
+    "sctp": SCTP,
 }
 
 _TOKEN = re.compile(r"[()!]|&&|\|\||[^\s()!&|]+|[&|]")
@@ -114,7 +115,7 @@ class Program:
                 stack.append(wire >= value)
             elif operation == PORT:
                 low, high = value & 0xFFFF, value >> 16
-                has_ports = protocol in (6, 17)
+                has_ports = protocol in (TCP, UDP)
                 ends = (low <= port <= high for port in (source_port, destination_port))
                 stack.append(has_ports and _sides(side, *ends))
             else:

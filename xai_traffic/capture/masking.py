@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_traffic.capture.records import NONE
+from xai_traffic.capture.records import NONE, TCP, UDP
 from xai_traffic.errors import ConfigError
 
 MASK_VERSION = 1
@@ -44,7 +44,6 @@ INITIATOR, RESPONDER = 1, 2
 
 _COLUMNS = ("length", "network", "transport", "payload", "link", "protocol", "direction")
 _ETHERNET, _SLL, _SLL2 = 1, 113, 276
-_TCP, _UDP = 6, 17
 _ABSENT = 1 << 20  # an offset behind any tile, so that what begins there hides nothing
 _ROWS = 8192  # rows worked on at once: the working arrays stay within a few MiB
 _TIMESTAMP = 8  # TCP option kind
@@ -260,12 +259,12 @@ class _Part:
 
     def hide_ports(self) -> None:
         """Hide source and destination port."""
-        self.hide_field(self.transport, 4, (self.protocol == _TCP) | (self.protocol == _UDP))
+        self.hide_field(self.transport, 4, (self.protocol == TCP) | (self.protocol == UDP))
 
     def hide_ids(self) -> None:
         """Hide what numbers packets and bytes, and the checksums that depend on it."""
         four, six = self.version == 4, self.version == 6
-        tcp, udp = self.protocol == _TCP, self.protocol == _UDP
+        tcp, udp = self.protocol == TCP, self.protocol == UDP
         self.hide_field(self.network + 4, 2, four)
         self.hide_field(self.network + 10, 2, four)
         self.hide(self.network + 1, six, bits=0xF0)  # the other half is the traffic class
@@ -279,7 +278,7 @@ class _Part:
         """Walk the TCP options of all rows in step and hide both time-stamp values."""
         stop = np.minimum(self.options_end(), self.length)
         offset = self.transport + 20
-        going = (self.protocol == _TCP) & (offset < stop)
+        going = (self.protocol == TCP) & (offset < stop)
         while going.any():
             kind, size = self.byte(offset), self.byte(offset + 1)
             stamped = going & (kind == _TIMESTAMP)
@@ -301,11 +300,11 @@ class _Part:
 
     def hide_window(self) -> None:
         """Hide the TCP window."""
-        self.hide_field(self.transport + 14, 2, self.protocol == _TCP)
+        self.hide_field(self.transport + 14, 2, self.protocol == TCP)
 
     def hide_options(self) -> None:
         """Hide the TCP options, padding and end mark included."""
-        start = np.where(self.protocol == _TCP, self.transport + 20, _ABSENT)
+        start = np.where(self.protocol == TCP, self.transport + 20, _ABSENT)
         self.hide_range(start, self.options_end())
 
     def hide_header(self) -> None:
@@ -318,7 +317,7 @@ class _Part:
             (self.network, self.version > 0, 0xF0),
             (self.network + 9, self.version == 4, 0xFF),
             (self.network + 6, self.version == 6, 0xFF),
-            (self.transport + 13, self.protocol == _TCP, 0xFF),
+            (self.transport + 13, self.protocol == TCP, 0xFF),
         ):
             (rows,) = np.nonzero(where & (offset < self.length))
             self.keep[rows, offset[rows]] = bits

@@ -17,6 +17,9 @@ TILE = 256
 GRID = 64
 """Packets of a session that layout `tiles` keeps."""
 
+ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
+"""IP protocol numbers, of IANA."""
+
 PACKET = np.dtype(
     [
         ("session", "<i8"),  # 0-based by first packet in the capture

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from xai_traffic.capture import images
-from xai_traffic.capture.community_id import ICMP, ICMP6, SCTP, TCP, UDP, community_id
+from xai_traffic.capture.community_id import community_id
 from xai_traffic.capture.core import Batch, open_core
 from xai_traffic.capture.masking import apply_mask, parse_mask
 from xai_traffic.capture.reader import capture_name, open_chunks
-from xai_traffic.capture.records import ENDS, PACKET
+from xai_traffic.capture.records import ENDS, ICMP, ICMP6, PACKET, SCTP, TCP, UDP
 from xai_traffic.capture.rules import DEFAULT_FILTER, ReadingRules
 from xai_traffic.errors import CaptureError
 from xai_traffic.terminal import log, printable
@@ -27,24 +27,26 @@ BELOW_MINIMUM = "below minimum packets"
 NO_PAYLOAD = "no payload"
 
 PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp6"}
-_TIME = pa.timestamp("ns", tz="UTC")
-_PACKET_TYPES = {"packet": pa.int32()}
-_PACKET_COLUMNS = (
-    "session",
-    "packet",
-    "frame",
-    "time_ns",
-    "direction",
-    "captured",
-    "wire",
-    "start",
-    "length",
-    "network",
-    "transport",
-    "payload",
-    "link",
-    "protocol",
+TIME = pa.timestamp("ns", tz="UTC")
+PACKET_SCHEMA = pa.schema(
+    [
+        ("session", pa.int64()),
+        ("packet", pa.int32()),
+        ("frame", pa.int64()),
+        ("time_ns", pa.int64()),
+        ("direction", pa.uint8()),
+        ("captured", pa.uint32()),
+        ("wire", pa.uint32()),
+        ("start", pa.uint16()),
+        ("length", pa.uint16()),
+        ("network", pa.uint16()),
+        ("transport", pa.uint16()),
+        ("payload", pa.uint16()),
+        ("link", pa.uint16()),
+        ("protocol", pa.uint8()),
+    ]
 )
+"""Columns of a table of packets; of each, what PACKET says of its field."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -330,8 +332,8 @@ def session_table(
             "source_port": pa.array(sessions["source_port"], pa.int32()),
             "destination": pa.array([end[1] for end in ends], pa.string()),
             "destination_port": pa.array(sessions["destination_port"], pa.int32()),
-            "first_time": pa.array(sessions["first_time"], pa.int64()).cast(_TIME),
-            "last_time": pa.array(sessions["last_time"], pa.int64()).cast(_TIME),
+            "first_time": pa.array(sessions["first_time"], pa.int64()).cast(TIME),
+            "last_time": pa.array(sessions["last_time"], pa.int64()).cast(TIME),
             "packets": pa.array(sessions["packets"], pa.int64()),
             "bytes": pa.array(sessions["bytes"], pa.int64()),
             "community_id": pa.array([end[2] for end in ends], pa.string()),
@@ -347,16 +349,17 @@ def packet_table(packets: np.ndarray) -> pa.Table:
     """Return PACKET rows as a table, column by column."""
     return pa.table(
         {
-            name: pa.array(np.ascontiguousarray(packets[name]), _PACKET_TYPES.get(name))
-            for name in _PACKET_COLUMNS
-        }
+            field.name: pa.array(np.ascontiguousarray(packets[field.name]), field.type)
+            for field in PACKET_SCHEMA
+        },
+        schema=PACKET_SCHEMA,
     )
 
 
 def packet_rows_of(table: pa.Table) -> np.ndarray:
     """Return PACKET rows of a packet table; the inverse of `packet_table`."""
     packets = np.zeros(len(table), PACKET)
-    for name in _PACKET_COLUMNS:
+    for name in PACKET_SCHEMA.names:
         packets[name] = table[name].to_numpy()
     return packets
 

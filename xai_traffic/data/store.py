@@ -23,6 +23,7 @@ from xai_traffic.capture.images import STREAM_TILES, images_of, stream_images
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.capture.sessions import PACKET_SCHEMA, TIME
 from xai_traffic.data.folder import FILES, FORMAT, MANIFEST, PACKETS, SESSIONS, TILES, is_dataset
 from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.split import SPLITS
@@ -34,8 +35,8 @@ SCHEMA = 1
 _ROW_GROUP = 1 << 16
 """Packet rows that are written together, at least."""
 
-_TIME = pa.timestamp("ns", tz="UTC")
 _METADATA = {"xai_traffic.schema": str(SCHEMA)}
+_PACKET_SCHEMA = PACKET_SCHEMA.with_metadata(_METADATA)
 SESSION_SCHEMA = pa.schema(
     [
         ("session", pa.int64()),
@@ -45,8 +46,8 @@ SESSION_SCHEMA = pa.schema(
         ("source_port", pa.int32()),
         ("destination", pa.string()),
         ("destination_port", pa.int32()),
-        ("first_time", _TIME),
-        ("last_time", _TIME),
+        ("first_time", TIME),
+        ("last_time", TIME),
         ("packets", pa.int64()),
         ("bytes", pa.int64()),
         ("community_id", pa.string()),
@@ -58,25 +59,6 @@ SESSION_SCHEMA = pa.schema(
         ("binary_label", pa.string()),
         ("split", pa.string()),
         ("content_hash", pa.string()),
-    ],
-    metadata=_METADATA,
-)
-PACKET_SCHEMA = pa.schema(
-    [
-        ("session", pa.int64()),
-        ("packet", pa.int32()),
-        ("frame", pa.int64()),
-        ("time_ns", pa.int64()),
-        ("direction", pa.uint8()),
-        ("captured", pa.uint32()),
-        ("wire", pa.uint32()),
-        ("start", pa.uint16()),
-        ("length", pa.uint16()),
-        ("network", pa.uint16()),
-        ("transport", pa.uint16()),
-        ("payload", pa.uint16()),
-        ("link", pa.uint16()),
-        ("protocol", pa.uint8()),
     ],
     metadata=_METADATA,
 )
@@ -251,7 +233,7 @@ class DatasetWriter:
         self._stream = open(self.folder / TILES, "wb")  # noqa: SIM115
         self._header = self._write_header()
         self._packets = pq.ParquetWriter(
-            self.folder / PACKETS, PACKET_SCHEMA, compression="zstd", compression_level=1
+            self.folder / PACKETS, _PACKET_SCHEMA, compression="zstd", compression_level=1
         )
         return self
 
@@ -276,7 +258,7 @@ class DatasetWriter:
         self._stream.write(np.ascontiguousarray(tiles))
         self.tiles += len(tiles)
         if len(packets):
-            self._waiting.append(packets.select(PACKET_SCHEMA.names).cast(PACKET_SCHEMA))
+            self._waiting.append(packets.select(_PACKET_SCHEMA.names).cast(_PACKET_SCHEMA))
             self.packet_rows += len(packets)
         if sum(map(len, self._waiting)) >= _ROW_GROUP:
             self._flush()

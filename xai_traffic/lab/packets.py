@@ -7,7 +7,8 @@ import random
 import struct
 from collections.abc import Sequence
 
-TCP, UDP = 6, 17
+from xai_traffic.capture.records import TCP, UDP
+
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
 CLIENT, SERVER = 0, 1
 SEGMENT = 1448
