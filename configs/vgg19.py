@@ -6,7 +6,7 @@ cpu (two cores), small (cpu for all packets), full (the study's), demo, debug.
 
 import ml_collections
 
-from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug
+from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug, suit_the_demo
 
 SIZES = {"cpu": "cpu", "small": "small", "full": "seed", "demo": "small", "debug": "debug"}
 
@@ -19,21 +19,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if words.recipe == "seed":
         config.model.channels = 3
     else:
-        config.batch_size = 64
         config.epochs = 12
         config.optimizer.learning_rate = 2e-3
         config.optimizer.weight_decay = 0.5
-        config.optimizer.ema = 0.998
-        config.early_stopping.metric = "loss"
-        config.augment.byte_swap = 0.1
-        config.augment.header_dropout = 0.05
-        config.augment.payload_dropout = 0.99
     if words.size == "demo":
-        config.batch_size = 32
         config.epochs = 12
-        config.optimizer.ema = 0.9
-        config.augment.byte_swap = 0.0
-        config.augment.payload_dropout = 0.0  # what the lab plants lies in the payload
+        suit_the_demo(config)
     if words.size == "debug":
         shrink_to_debug(config)
     return locked(config)

@@ -6,7 +6,7 @@ cpu (two cores), ti, s, b (GPU), full (the study's), small (cpu for all packets)
 
 import ml_collections
 
-from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug
+from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug, suit_the_demo
 
 SIZES = {
     "cpu": "cpu",
@@ -30,21 +30,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
         config.optimizer.weight_decay = 1e-4
         config.model.channels = 3
     else:
-        config.batch_size = 64
         config.epochs = 20
         config.optimizer.learning_rate = 1.5e-3
         config.optimizer.weight_decay = 1.0
-        config.optimizer.ema = 0.998
-        config.early_stopping.metric = "loss"
-        config.augment.byte_swap = 0.1
-        config.augment.header_dropout = 0.05
-        config.augment.payload_dropout = 0.99
     if words.size == "demo":
-        config.batch_size = 32
         config.epochs = 16
-        config.optimizer.ema = 0.9
-        config.augment.byte_swap = 0.0
-        config.augment.payload_dropout = 0.0  # what the lab plants lies in the payload
+        suit_the_demo(config)
     if words.size == "debug":
         shrink_to_debug(config)
     return locked(config)

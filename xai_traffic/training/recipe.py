@@ -82,7 +82,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = words.task  # binary (Benign, Malware) or multiclass (the dataset's classes)
     config.seed = 1337 if seed else 0  # of parameters, data order and augmentation
-    config.batch_size = 256  # sessions a step, over all devices and processes
+    config.batch_size = 256 if seed else 64  # sessions a step, over all devices and processes
     config.epochs = 40  # passes over the training split, at most
     config.deterministic = False  # same bits on a GPU too, at some cost; on CPU always
     config.dtype = "float32" if seed else "auto"  # of activations; auto: bfloat16 off the CPU
@@ -111,7 +111,9 @@ def base(words: Words) -> ml_collections.ConfigDict:
     optimizer.schedule = "constant" if seed else "cosine"  # constant, or cosine down to zero
     optimizer.warmup_epochs = 0.0 if seed else 1.0  # epochs of linear rise from zero
     optimizer.clip = 0.0 if seed else 1.0  # largest global gradient norm; 0 for any
-    optimizer.ema = 0.0  # decay a step of the averaged parameters that are judged; 0 for none
+    optimizer.ema = (
+        0.0 if seed else 0.998
+    )  # decay a step of the averaged parameters; 0 for none  # decay a step of the averaged parameters that are judged; 0 for none
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.label_smoothing = 0.0  # probability spread over all classes
@@ -120,13 +122,15 @@ def base(words: Words) -> ml_collections.ConfigDict:
     augment.packet_dropout = 0.0  # probability that a packet's tile is zeroed
     augment.tail_dropout = 0.0  # probability that a session is cut to a random prefix
     augment.byte_dropout = 0.0  # probability that a byte is zeroed
-    augment.byte_swap = 0.0  # in half of the sessions, probability that a byte is another's
-    augment.header_dropout = 0.0  # probability that one of the first 70 bytes is zeroed
-    augment.payload_dropout = 0.0  # most a session may lose of its other bytes, as a probability
+    augment.byte_swap = (
+        0.0 if seed else 0.1
+    )  # in half of the sessions, probability that a byte is another's
+    augment.header_dropout = 0.0 if seed else 0.05  # probability to zero one of 70 first bytes
+    augment.payload_dropout = 0.0 if seed else 0.99  # largest share a session loses of the rest
     augment.mixup = 0.0  # alpha of the Beta distribution that mixes two sessions; 0 for none
 
     config.early_stopping = stopping = ml_collections.ConfigDict()
-    stopping.metric = "accuracy"  # judged on the validation split: accuracy, macro_f1 or loss
+    stopping.metric = "accuracy" if seed else "loss"  # on validation: accuracy, macro_f1, loss
     stopping.patience = 3 if seed else 0  # epochs without a new best before the end; 0 for any
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
@@ -140,6 +144,14 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # devices that share a batch; 0 for all
     return config
+
+
+def suit_the_demo(config: ml_collections.ConfigDict) -> None:
+    """Fit a config to some hundred sessions whose evidence lies in the payload."""
+    config.batch_size = 32
+    config.optimizer.ema = 0.9
+    config.augment.byte_swap = 0.0
+    config.augment.payload_dropout = 0.0
 
 
 def shrink_to_debug(config: ml_collections.ConfigDict) -> None:
