@@ -53,7 +53,7 @@ def test_configs_are_sound(spec):
 def test_every_field_is_commented():
     for file in ("xai_traffic/training/recipe.py",):
         text = (pathlib.Path(__file__).parents[1] / file).read_text(encoding="utf-8")
-        body = text.partition("def base(")[2].partition("def shrink_to_debug")[0]
+        body = text.partition("def base(")[2].partition("\ndef ")[0]
         for line in body.splitlines():
             name, found, value = line.strip().partition(" = ")
             if found and "." in name and not value.endswith("ConfigDict()"):

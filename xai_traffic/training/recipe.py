@@ -111,9 +111,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     optimizer.schedule = "constant" if seed else "cosine"  # constant, or cosine down to zero
     optimizer.warmup_epochs = 0.0 if seed else 1.0  # epochs of linear rise from zero
     optimizer.clip = 0.0 if seed else 1.0  # largest global gradient norm; 0 for any
-    optimizer.ema = (
-        0.0 if seed else 0.998
-    )  # decay a step of the averaged parameters; 0 for none  # decay a step of the averaged parameters that are judged; 0 for none
+    optimizer.ema = 0.0 if seed else 0.998  # decay a step of averaged parameters; 0: none
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.label_smoothing = 0.0  # probability spread over all classes
@@ -122,11 +120,9 @@ def base(words: Words) -> ml_collections.ConfigDict:
     augment.packet_dropout = 0.0  # probability that a packet's tile is zeroed
     augment.tail_dropout = 0.0  # probability that a session is cut to a random prefix
     augment.byte_dropout = 0.0  # probability that a byte is zeroed
-    augment.byte_swap = (
-        0.0 if seed else 0.1
-    )  # in half of the sessions, probability that a byte is another's
-    augment.header_dropout = 0.0 if seed else 0.05  # probability to zero one of 70 first bytes
-    augment.payload_dropout = 0.0 if seed else 0.99  # largest share a session loses of the rest
+    augment.byte_swap = 0.0 if seed else 0.1  # probability, in half of the sessions
+    augment.header_dropout = 0.0 if seed else 0.05  # probability, of the first 70 bytes
+    augment.payload_dropout = 0.0 if seed else 0.99  # most a session loses of the rest
     augment.mixup = 0.0  # alpha of the Beta distribution that mixes two sessions; 0 for none
 
     config.early_stopping = stopping = ml_collections.ConfigDict()
