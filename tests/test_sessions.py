@@ -251,7 +251,8 @@ def test_a_capture_cut_short(tmp_path, any_core, caplog):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty"), (b"GIF89a" * 9, "not a capture"), (gzip.compress(b"text"), "not a capture")],
+    [(b"", "empty"), (b"GIF89a" * 9, "not a capture"), (gzip.compress(b"text", mtime=0), "not a capture")],
+    ids=["empty", "picture", "text in gzip"],
 )
 def test_files_that_are_no_captures(tmp_path, any_core, content, reason):
     path = tmp_path / "a.pcap"
