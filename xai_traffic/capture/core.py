@@ -74,7 +74,7 @@ def tile_shape(rules: ReadingRules) -> tuple[int, int]:
 class OpenCore:
     """A core at work on one capture, with arrays instead of bytes."""
 
-    def __init__(self, rules: ReadingRules):
+    def __init__(self, rules: ReadingRules, early: bool = False):
         self.width, limit = tile_shape(rules)
         program = compile_filter(rules.filter)
         self.name = core_name()
@@ -87,6 +87,9 @@ class OpenCore:
             limit,
             round(min(rules.idle_timeout, FOREVER) * 1e9),
             min(rules.max_open, MOST_OPEN),
+            rules.tunnels,
+            rules.retransmissions,
+            early,
         )
 
     def feed(self, chunk) -> Batch:
@@ -96,6 +99,10 @@ class OpenCore:
     def finish(self) -> Batch:
         """End the stream: close what is open."""
         return self._arrays(self._core.finish())
+
+    def expire(self, time_ns: int) -> np.ndarray:
+        """Report the open sessions without a packet since then, SESSION [m]; they stay open."""
+        return np.frombuffer(self._core.expire(time_ns), SESSION)
 
     @property
     def packets(self) -> int:
@@ -123,10 +130,14 @@ class OpenCore:
         )
 
 
-def open_core(rules: ReadingRules) -> OpenCore:
+def open_core(rules: ReadingRules, early: bool = False) -> OpenCore:
     """Return a core that reads one capture by these rules.
+
+    Args:
+        rules: how to read it.
+        early: report a session once, as soon as it has all its tiles, or by `expire`.
 
     Raises:
         ConfigError: the filter has an error, or XAI_TRAFFIC_CORE cannot be met.
     """
-    return OpenCore(rules)
+    return OpenCore(rules, early)

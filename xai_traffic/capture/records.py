@@ -20,6 +20,9 @@ GRID = 64
 ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
 """IP protocol numbers, of IANA."""
 
+ANY = 255
+"""Protocol of a session that may hold several (IANA keeps the number free)."""
+
 PACKET = np.dtype(
     [
         ("session", "<i8"),  # 0-based by first packet in the capture
@@ -36,9 +39,21 @@ PACKET = np.dtype(
         ("link", "<u2"),  # link type of the interface (LINKTYPE_ number)
         ("protocol", "u1"),  # IP protocol number (6 TCP, 17 UDP)
         ("direction", "u1"),  # 0 sent by the initiator, 1 by the responder
+        ("outer", "<u2"),  # like `network`, of the first IP header if that is another; else NONE
+        ("flags", "<u2"),  # CUT, RETRANSMISSION, ...
+        ("tunnel", "u1"),  # index into TUNNELS: what wraps the IP header at `network`
+        ("depth", "u1"),  # IP headers before the one at `network`
+        ("reserved", "u1", 2),
     ]
 )
-"""One row a tile, 48 bytes."""
+"""One row a tile, 56 bytes."""
+
+CUT, RETRANSMISSION, OUT_OF_ORDER, FRAGMENT = 1, 2, 4, 8
+"""Bits of `flags`: the capture holds less than the wire had; TCP data seen before, or that fills a
+gap; a part of a fragmented IP datagram."""
+
+TUNNELS = ("", "ipip", "6in4", "gre", "vxlan", "geneve", "gtp", "teredo")
+"""What an IP header can lie in."""
 
 SESSION = np.dtype(
     [
@@ -56,21 +71,39 @@ SESSION = np.dtype(
         ("protocol", "u1"),
         ("family", "u1"),  # 4 or 6
         ("end", "u1"),  # index into ENDS
-        ("reserved", "u1", 7),
+        ("outer_family", "u1"),  # of the first packet's first IP header, 0 if it is in no tunnel
+        ("tunnel", "u1"),  # of the first packet, as in PACKET
+        ("depth", "u1"),
+        ("icmp_type", "u1"),  # of the first packet, 0 for other protocols
+        ("icmp_code", "u1"),
+        ("reserved", "u1", 2),
+        ("outer_source", "u1", 16),
+        ("outer_destination", "u1", 16),
     ]
 )
-"""One row a closed session, 96 bytes."""
+"""One row a session that is reported, 128 bytes."""
 
-ENDS = ("capture end", "new connection", "idle timeout", "evicted")
-"""Why a session ended."""
+ENDS = (
+    "capture end",
+    "new connection",
+    "idle timeout",
+    "evicted",
+    "closed",
+    "active timeout",
+    "packet limit",
+    "quiet",
+)
+"""Why a session ended, or (the last two) was reported before its end."""
 
 DROPS = (
     "unsupported link type",
     "not IP",
+    "encrypted",
     "truncated header",
     "malformed header",
     "fragment",
     "filtered",
+    "retransmission",
 )
 """Why a core drops a packet, in the order of the checks. (Sessions are dropped later, by name.)"""
 

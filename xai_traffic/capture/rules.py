@@ -7,12 +7,24 @@ import math
 
 from xai_traffic.errors import ConfigError
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same rules would give other tiles, sessions or offsets."""
 
-SESSION_RULES = ("five_tuple", "connection", "pcapsplitter")
+SESSION_RULES = (
+    "five_tuple",
+    "connection",
+    "pcapsplitter",
+    "zeek",
+    "nfstream",
+    "host_pair",
+    "unidirectional",
+)
+TIMED_RULES = ("zeek", "nfstream")
+"""Session rules with time-outs of their own."""
 LAYERS = ("all", "network", "transport", "payload")
 LAYOUTS = ("tiles", "ustc28")
+TUNNELLED = ("inner", "outer")
+RETRANSMITTED = ("keep", "drop")
 DEFAULT_FILTER = "(tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"
 
 
@@ -29,6 +41,9 @@ class ReadingRules:
         min_packets: sessions with fewer packets are dropped.
         idle_timeout: seconds without a packet after which a session ends; 0 means never.
         max_open: most sessions open at a time, the oldest is ended to make room; 0 means any.
+        tunnels: which IP header of a tunnelled packet makes its session, one of TUNNELLED.
+        retransmissions: what becomes of TCP segments that repeat one byte for byte, one of
+            RETRANSMITTED.
     """
 
     filter: str = DEFAULT_FILTER
@@ -38,13 +53,17 @@ class ReadingRules:
     layout: str = "tiles"
     min_packets: int = 1
     idle_timeout: float = 0.0
-    max_open: int = 0
+    max_open: int = 500_000
+    tunnels: str = "inner"
+    retransmissions: str = "keep"
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("rule", SESSION_RULES),
             ("layers", LAYERS),
             ("layout", LAYOUTS),
+            ("tunnels", TUNNELLED),
+            ("retransmissions", RETRANSMITTED),
         ):
             value = getattr(self, name)
             if value not in allowed:
@@ -60,6 +79,10 @@ class ReadingRules:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} is {value}: give a number from 0 up")
+        if self.rule in TIMED_RULES and self.idle_timeout:
+            raise ConfigError(
+                f"rule {self.rule!r} has time-outs of its own: leave idle_timeout at 0"
+            )
 
     def to_dict(self) -> dict:
         """Return the rules as JSON values, with the version of the reading code."""
