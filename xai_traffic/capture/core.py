@@ -10,6 +10,7 @@ import numpy as np
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.filters import compile_filter
 from xai_traffic.capture.images import FILE_HEADER, RECORD_HEADER, STREAM
+from xai_traffic.capture.layouts import TILE_LAYOUTS
 from xai_traffic.capture.records import DROPS, FAULTS, GRID, PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.errors import ConfigError
@@ -63,7 +64,7 @@ def tile_shape(rules: ReadingRules) -> tuple[int, int]:
     The stream of `ustc28` holds 760 bytes of records, so 744 of a packet and of at most 22 packets
     (raw IP headers alone); its stream of payload may begin in any packet.
     """
-    if rules.layout == "tiles":
+    if rules.layout in TILE_LAYOUTS:
         return TILE, GRID
     if rules.layers == "payload":
         return STREAM, 65_535

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from xai_traffic.capture.layouts import TILE_LAYOUTS
 from xai_traffic.errors import ConfigError
 
 VERSION = 2
@@ -22,7 +23,7 @@ SESSION_RULES = (
 TIMED_RULES = ("zeek", "nfstream")
 """Session rules with time-outs of their own."""
 LAYERS = ("all", "network", "transport", "payload")
-LAYOUTS = ("tiles", "ustc28")
+LAYOUTS = (*TILE_LAYOUTS, "ustc28")
 TUNNELLED = ("inner", "outer")
 RETRANSMITTED = ("keep", "drop")
 DEFAULT_FILTER = "(tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from xai_traffic.capture import images
+from xai_traffic.capture import images, layouts
 from xai_traffic.capture.community_id import community_id
 from xai_traffic.capture.core import Batch, open_core
 from xai_traffic.capture.masking import apply_mask, parse_mask
@@ -74,18 +74,26 @@ class Sessions:
         """Return the number of sessions."""
         return len(self.table)
 
-    def images(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return uint8 [N, 128, 128], or [N, 28, 28] under layout ustc28.
+    def images(
+        self, rows: np.ndarray | None = None, layout: str | None = None
+    ) -> np.ndarray | list[np.ndarray]:
+        """Return uint8 [N, 128, 128], or what `layouts.py` says of other layouts than `tiles`.
 
         Args:
             rows: int [N], rows of `table`; all of them by default.
+            layout: another that these tiles can give; that of the rules by default.
+
+        Raises:
+            ConfigError: the tiles cannot give that layout.
         """
         first, count = (self.table[name].to_numpy() for name in ("first_tile", "tiles"))
         if rows is not None:
             first, count = first[rows], count[rows]
-        if self.rules.layout == "ustc28":
-            return images.stream_images(self.tiles, first)
-        return images.images_of(self.tiles, first, count)
+        stored = self.rules.layout
+        lengths = None
+        if layouts.needs_lengths(layout or stored):
+            lengths = self.packets["length"].to_numpy()
+        return layouts.make_images(stored, self.tiles, first, count, lengths, layout)
 
 
 class CaptureReader:

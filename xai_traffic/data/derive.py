@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from xai_traffic.capture.layouts import TILE_LAYOUTS
 from xai_traffic.capture.masking import MASK_VERSION, apply_mask, parse_mask
 from xai_traffic.data.account import DUPLICATE_UNDER_MASK, Entry, per_class_of
 from xai_traffic.data.duplicates import Seen, content_hashes, label_conflicts
@@ -32,7 +33,7 @@ def derive(source: Dataset, out: str | os.PathLike, mask: str, *, overwrite: boo
     """Make a masked dataset of an unmasked one and return its manifest.
 
     Args:
-        source: dataset of layout `tiles` and mask `none`.
+        source: dataset of mask `none` whose tiles are packets as captured.
         out: the folder to make.
         mask: names joined by "+", not "none".
         overwrite: replace `out` if it is a dataset.
@@ -69,7 +70,7 @@ def _check_source(source: Dataset, mask: str, out: str | os.PathLike) -> None:
             f"{source.path} is masked already ({rules.mask}), and what a mask hid is gone: derive "
             "from the dataset without a mask, or convert the captures"
         )
-    if rules.layout != "tiles":
+    if rules.layout not in TILE_LAYOUTS:
         raise DatasetError(
             f"{source.path} has layout {rules.layout}, whose bytes cannot be told apart any more: "
             f"convert the captures with --layout {rules.layout} --mask {mask}"

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xai_traffic.capture.images import STREAM_TILES, images_of, stream_images
+from xai_traffic.capture.images import STREAM_TILES
+from xai_traffic.capture.layouts import make_images, needs_lengths
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.capture.rules import ReadingRules
@@ -100,7 +101,12 @@ class Dataset:
     @property
     def grid(self) -> int:
         """Most tiles of a session: 64, or 4 under layout ustc28."""
-        return GRID if self.rules.layout == "tiles" else STREAM_TILES
+        return STREAM_TILES if self.rules.layout == "ustc28" else GRID
+
+    @functools.cached_property
+    def tile_lengths(self) -> np.ndarray:
+        """Bytes of each tile that are no padding, uint16 [T]; not known under layout ustc28."""
+        return pq.read_table(self.path / PACKETS, columns=["length"])["length"].to_numpy()
 
     @functools.cached_property
     def first_tiles(self) -> np.ndarray:
@@ -167,12 +173,22 @@ class Dataset:
             raise ConfigError(f"split {split!r} is unknown: choose one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.table["split"].to_numpy(zero_copy_only=False) == split)
 
-    def images(self, rows: np.ndarray | list[int]) -> np.ndarray:
-        """Return uint8 [n, 128, 128] of some sessions; under layout ustc28 [n, 28, 28]."""
-        rows = np.asarray(rows, np.int64)
-        if self.rules.layout == "ustc28":
-            return stream_images(self.tiles, self.first_tiles[rows])
-        return images_of(self.tiles, self.first_tiles[rows], self.tile_counts[rows])
+    def images(
+        self, rows: np.ndarray | list[int], layout: str | None = None
+    ) -> np.ndarray | list[np.ndarray]:
+        """Return uint8 [n, 128, 128] of some sessions, or what `capture/layouts.py` says.
+
+        Args:
+            rows: int [n], rows of `table`.
+            layout: another that these tiles can give; that of the rules by default.
+
+        Raises:
+            ConfigError: the tiles cannot give that layout.
+        """
+        rows, stored = np.asarray(rows, np.int64), self.rules.layout
+        lengths = self.tile_lengths if needs_lengths(layout or stored) else None
+        first, counts = self.first_tiles[rows], self.tile_counts[rows]
+        return make_images(stored, self.tiles, first, counts, lengths, layout)
 
 
 def open_dataset(path: str | os.PathLike) -> Dataset:
