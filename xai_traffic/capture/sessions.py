@@ -26,28 +26,6 @@ from xai_traffic.terminal import log, printable
 BELOW_MINIMUM = "below minimum packets"
 NO_PAYLOAD = "no payload"
 
-PROTOCOL_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp6"}
-TIME = pa.timestamp("ns", tz="UTC")
-PACKET_SCHEMA = pa.schema(
-    [
-        ("session", pa.int64()),
-        ("packet", pa.int32()),
-        ("frame", pa.int64()),
-        ("time_ns", pa.int64()),
-        ("direction", pa.uint8()),
-        ("captured", pa.uint32()),
-        ("wire", pa.uint32()),
-        ("start", pa.uint16()),
-        ("length", pa.uint16()),
-        ("network", pa.uint16()),
-        ("transport", pa.uint16()),
-        ("payload", pa.uint16()),
-        ("link", pa.uint16()),
-        ("protocol", pa.uint8()),
-    ]
-)
-"""Columns of a table of packets; of each, what PACKET says of its field."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sessions:
@@ -82,119 +60,12 @@ class Sessions:
         Args:
             rows: int [N], rows of `table`; all of them by default.
             layout: another that these tiles can give; that of the rules by default.
-
-        Raises:
-            ConfigError: the tiles cannot give that layout.
         """
         first, count = (self.table[name].to_numpy() for name in ("first_tile", "tiles"))
         if rows is not None:
             first, count = first[rows], count[rows]
-        stored = self.rules.layout
-        lengths = None
-        if layouts.needs_lengths(layout or stored):
-            lengths = self.packets["length"].to_numpy()
-        return layouts.make_images(stored, self.tiles, first, count, lengths, layout)
-
-
-class CaptureReader:
-    """Iterate over what the pieces of a capture give, as they come: `Batch` after `Batch`.
-
-    Sessions come mixed, whether one is kept is known when it ends: see `gather`. Under layout
-    ustc28 a batch has only the packets that reach their session's 784 bytes.
-
-    Args:
-        path: capture, see `reader.open_chunks`.
-        rules: how to read it; tiles are masked by its mask.
-
-    Attributes:
-        packets: packet records so far.
-        dropped: packets dropped so far by reason.
-        fault: why reading stopped before the end, None if it did not; set when all is read.
-
-    Raises:
-        CaptureError: from the iterator: it cannot be opened, or is no capture at all.
-        ConfigError: filter or mask have an error.
-    """
-
-    def __init__(self, path: str | os.PathLike, rules: ReadingRules):
-        self.path, self.rules = os.fspath(path), rules
-        self.fault: str | None = None
-        self._masked = bool(parse_mask(rules.mask))
-        self._core = open_core(rules)
-        self._written = np.zeros(0, np.int64)
-        self._batches = self._read()
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        return next(self._batches)
-
-    @property
-    def packets(self) -> int:
-        return self._core.packets
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        return self._core.dropped
-
-    def close(self) -> None:
-        """Close the capture before its end."""
-        self._batches.close()
-
-    def _read(self) -> Generator[Batch, None, None]:
-        damage = None
-        any_bytes = False
-        with contextlib.closing(open_chunks(self.path)) as chunks:
-            try:
-                for chunk in chunks:
-                    any_bytes = True
-                    yield self._prepare(self._core.feed(chunk))
-                    if self._core.fault:
-                        break
-            except CaptureError as error:
-                damage = error
-        last = self._prepare(self._core.finish())
-        fault = self._core.fault
-        if not self._core.packets and damage:
-            raise damage
-        if not any_bytes:
-            raise CaptureError(self.path, "the file is empty: capture or copy it again")
-        if fault and fault[0].startswith("not a capture"):
-            raise CaptureError(
-                self.path,
-                f"{fault[0]}; it takes those, also compressed by gzip, zstd or xz: "
-                "convert other formats with Wireshark's editcap",
-            )
-        # The core sees a damaged stream as one cut short: the damage is the better reason.
-        if damage:
-            self.fault = str(damage)
-        elif fault:
-            reason, offset, packet = fault
-            self.fault = str(
-                CaptureError(
-                    self.path, f"{reason}; what came before is used", offset=offset, packet=packet
-                )
-            )
-        yield last
-
-    def _prepare(self, batch: Batch) -> Batch:
-        tiles, packets, sessions = batch
-        if self.rules.layout == "ustc28" and len(packets):
-            begins, size = self._advance(packets)
-            reach = (begins < images.STREAM) & (size > 0)
-            tiles, packets = tiles[reach], packets[reach]
-        if self._masked:
-            tiles = apply_mask(tiles, packets, self.rules.mask)
-        return Batch(tiles, packets, sessions)
-
-    def _advance(self, packets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        more = int(packets["session"].max()) + 1 - len(self._written)
-        if more > 0:
-            more = max(more, len(self._written))  # double it
-            fresh = np.full(more, _stream_start(self.rules.layers))
-            self._written = np.concatenate([self._written, fresh])
-        return images.stream_positions(packets, self._written, self.rules.layers)
+        lengths = self.packets["length"].to_numpy()
+        return layouts.make_images(self.rules.layout, self.tiles, first, count, lengths, layout)
 
 
 class Gathered(NamedTuple):
@@ -270,11 +141,6 @@ def read_capture_by(
     )
 
 
-def read_batches(path: str | os.PathLike, rules: ReadingRules) -> CaptureReader:
-    """Open a capture for reading piece by piece; see `CaptureReader`."""
-    return CaptureReader(path, rules)
-
-
 def choose_sessions(sessions: np.ndarray, rules: ReadingRules) -> tuple[np.ndarray, dict[str, int]]:
     """Return the SESSION rows that the rules keep, by number, and the packets of the others."""
     sessions = sessions[np.argsort(sessions["session"], kind="stable")]
@@ -308,7 +174,7 @@ def gather(
     packets = packets[order]
     packet_rows = np.bincount(row, minlength=len(sessions)).astype(np.int64)
     if rules.layout == "ustc28":
-        written = np.full(len(sessions), _stream_start(rules.layers))
+        written = np.full(len(sessions), stream_start(rules.layers))
         numbered = packets.copy()
         numbered["session"] = row
         begins, _ = images.stream_positions(numbered, written, rules.layers)
@@ -317,88 +183,3 @@ def gather(
     else:
         tiles = tiles[order]
     return Gathered(sessions, packets, packet_rows, tiles, dropped)
-
-
-def session_table(
-    sessions: np.ndarray, capture: str, packet_rows: np.ndarray | None = None
-) -> pa.Table:
-    """Return the table of sessions whose tiles lie in this order.
-
-    Args:
-        sessions: SESSION [N].
-        capture: name of their capture.
-        packet_rows: int64 [N], rows in the packet table; equal to the tiles by default.
-    """
-    tiles = sessions["tiles"].astype(np.int64)
-    ends = _endpoints(sessions)
-    return pa.table(
-        {
-            "session": pa.array(sessions["session"], pa.int64()),
-            "capture": pa.array([capture] * len(sessions), pa.string()),
-            "protocol": pa.array(map(_protocol_name, sessions["protocol"].tolist()), pa.string()),
-            "source": pa.array([end[0] for end in ends], pa.string()),
-            "source_port": pa.array(sessions["source_port"], pa.int32()),
-            "destination": pa.array([end[1] for end in ends], pa.string()),
-            "destination_port": pa.array(sessions["destination_port"], pa.int32()),
-            "first_time": pa.array(sessions["first_time"], pa.int64()).cast(TIME),
-            "last_time": pa.array(sessions["last_time"], pa.int64()).cast(TIME),
-            "packets": pa.array(sessions["packets"], pa.int64()),
-            "bytes": pa.array(sessions["bytes"], pa.int64()),
-            "community_id": pa.array([end[2] for end in ends], pa.string()),
-            "end": pa.array([ENDS[end] for end in sessions["end"].tolist()], pa.string()),
-            "first_tile": pa.array(np.cumsum(tiles) - tiles, pa.int64()),
-            "tiles": pa.array(tiles, pa.int32()),
-            "packet_rows": pa.array(tiles if packet_rows is None else packet_rows, pa.int32()),
-        }
-    )
-
-
-def packet_table(packets: np.ndarray) -> pa.Table:
-    """Return PACKET rows as a table, column by column."""
-    return pa.table(
-        {
-            field.name: pa.array(np.ascontiguousarray(packets[field.name]), field.type)
-            for field in PACKET_SCHEMA
-        },
-        schema=PACKET_SCHEMA,
-    )
-
-
-def packet_rows_of(table: pa.Table) -> np.ndarray:
-    """Return PACKET rows of a packet table; the inverse of `packet_table`."""
-    packets = np.zeros(len(table), PACKET)
-    for name in PACKET_SCHEMA.names:
-        packets[name] = table[name].to_numpy()
-    return packets
-
-
-def _stream_start(layers: str) -> int:
-    return len(images.FILE_HEADER) if layers == "all" else 0
-
-
-def _protocol_name(number: int) -> str:
-    return PROTOCOL_NAMES.get(number, str(number))
-
-
-def _endpoints(sessions: np.ndarray) -> list[tuple[str, str, str | None]]:
-    """Return each session's two addresses as text, and its Community ID.
-
-    ICMP's needs message types and SCTP's ports, which a session does not keep: theirs is None.
-    """
-    # Bytes and lists once for all rows: picking fields row by row takes four times as long.
-    sources, destinations = (
-        np.ascontiguousarray(sessions[name]).tobytes() for name in ("source", "destination")
-    )
-    columns = ("family", "protocol", "source_port", "destination_port")
-    rows = zip(*(sessions[name].tolist() for name in columns), strict=True)
-    ends = []
-    for number, (version, protocol, *ports) in enumerate(rows):
-        family, size = (socket.AF_INET, 4) if version == 4 else (socket.AF_INET6, 16)
-        source = sources[number * 16 : number * 16 + size]
-        destination = destinations[number * 16 : number * 16 + size]
-        flow = None
-        if protocol not in (ICMP, ICMP6, SCTP):
-            flow = community_id(protocol, source, destination, *ports)
-        names = socket.inet_ntop(family, source), socket.inet_ntop(family, destination)
-        ends.append((*names, flow))
-    return ends
