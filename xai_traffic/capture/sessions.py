@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import socket
 from collections import Counter
-from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from xai_traffic.capture import images, layouts
-from xai_traffic.capture.community_id import community_id
-from xai_traffic.capture.core import Batch, open_core
-from xai_traffic.capture.masking import apply_mask, parse_mask
-from xai_traffic.capture.reader import capture_name, open_chunks
-from xai_traffic.capture.records import ENDS, ICMP, ICMP6, PACKET, SCTP, TCP, UDP
+from xai_traffic.capture.batches import CaptureReader, read_batches, stream_start
+from xai_traffic.capture.reader import capture_name
 from xai_traffic.capture.rules import DEFAULT_FILTER, ReadingRules
-from xai_traffic.errors import CaptureError
+from xai_traffic.capture.tables import (
+    PACKET_SCHEMA,
+    TIME,
+    packet_rows_of,
+    packet_table,
+    session_table,
+)
 from xai_traffic.terminal import log, printable
+
+__all__ = [
+    "PACKET_SCHEMA",
+    "TIME",
+    "CaptureReader",
+    "Gathered",
+    "Sessions",
+    "choose_sessions",
+    "gather",
+    "packet_rows_of",
+    "packet_table",
+    "read_batches",
+    "read_capture",
+    "read_capture_by",
+    "session_table",
+]
 
 BELOW_MINIMUM = "below minimum packets"
 NO_PAYLOAD = "no payload"
@@ -60,6 +76,9 @@ class Sessions:
         Args:
             rows: int [N], rows of `table`; all of them by default.
             layout: another that these tiles can give; that of the rules by default.
+
+        Raises:
+            ConfigError: the tiles cannot give that layout.
         """
         first, count = (self.table[name].to_numpy() for name in ("first_tile", "tiles"))
         if rows is not None:
@@ -92,7 +111,10 @@ def read_capture(
     layout: str = "tiles",
     filter: str = DEFAULT_FILTER,
     idle_timeout: float = 0.0,
-    max_open: int = 0,
+    max_open: int = 500_000,
+    tunnels: str = "inner",
+    retransmissions: str = "keep",
+    community_id_seed: int = 0,
 ) -> Sessions:
     """Read a capture as sessions; for the arguments see `ReadingRules`.
 
@@ -110,6 +132,9 @@ def read_capture(
         min_packets=min_packets,
         idle_timeout=idle_timeout,
         max_open=max_open,
+        tunnels=tunnels,
+        retransmissions=retransmissions,
+        community_id_seed=community_id_seed,
     )
     sessions = read_capture_by(path, rules)
     if sessions.fault:
@@ -132,7 +157,12 @@ def read_capture_by(
     tiles, packets, sessions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     kept = gather(tiles, packets, sessions, rules)
     return Sessions(
-        table=session_table(kept.sessions, name or capture_name(reader.path), kept.packet_rows),
+        table=session_table(
+            kept.sessions,
+            name or capture_name(reader.path),
+            kept.packet_rows,
+            community_id_seed=rules.community_id_seed,
+        ),
         tiles=kept.tiles,
         packets=packet_table(kept.packets),
         dropped={**reader.dropped, **kept.dropped},
