@@ -84,6 +84,9 @@ def make_dataset(
             for k in (np.arange(sessions) // len(classes)) % 10
         ],
         "content_hash": [str(number) for number in range(sessions)],
+        **dict.fromkeys(("tunnel", "outer_source", "outer_destination"), [None] * sessions),
+        "depth": np.zeros(sessions, np.uint8),
+        **dict.fromkeys(("icmp_type", "icmp_code"), [None] * sessions),
     }
     with DatasetWriter(folder) as writer:
         for label, count in zip(labels, counts, strict=True):

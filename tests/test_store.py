@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path):
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 4 and dataset.rules == ReadingRules()
     assert dataset.table.schema.equals(SESSION_SCHEMA)
-    assert dataset.table.schema.metadata[b"xai_traffic.schema"] == b"1"
+    assert dataset.table.schema.metadata[b"xai_traffic.schema"] == b"2"
     assert isinstance(dataset.tiles, np.memmap) and np.array_equal(dataset.tiles, tiles)
     assert dataset.classes == ["bot", "web"]
     assert dataset.labels.tolist() == [1, 0, 1, 0] and dataset.labels.dtype == np.int32

@@ -229,7 +229,12 @@ class _Making:
             fresh = self.seen.keep(labels[rows], hashes)
             reasons[rows[~fresh]] = DUPLICATE
             rows = rows[fresh]
-            table = session_table(piece.sessions[fresh], name, piece.packet_rows[fresh])
+            table = session_table(
+                piece.sessions[fresh],
+                name,
+                piece.packet_rows[fresh],
+                community_id_seed=self.rules.community_id_seed,
+            )
             tiles = pa.array(table["first_tile"].to_numpy() + writer.tiles)
             table = table.set_column(table.column_names.index("first_tile"), "first_tile", tiles)
             for column, values in (

@@ -30,7 +30,7 @@ from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.split import SPLITS
 from xai_traffic.errors import ConfigError, DatasetError
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever a file's columns or their meaning change."""
 
 _ROW_GROUP = 1 << 16
@@ -60,6 +60,12 @@ SESSION_SCHEMA = pa.schema(
         ("binary_label", pa.string()),
         ("split", pa.string()),
         ("content_hash", pa.string()),
+        ("tunnel", pa.string()),  # null where the session lies in none, as the next two
+        ("outer_source", pa.string()),
+        ("outer_destination", pa.string()),
+        ("depth", pa.uint8()),  # tunnels around its first packet
+        ("icmp_type", pa.uint8()),  # of its first packet, null where it is not ICMP
+        ("icmp_code", pa.uint8()),
     ],
     metadata=_METADATA,
 )
