@@ -50,10 +50,24 @@ def make_core(
     limit=64,
     idle_timeout_ns=0,
     max_open=0,
+    tunnels="inner",
+    retransmissions="keep",
+    early=False,
 ):
     program = compile_filter(filter)
     make, argument = (_core.Core, program.code) if name == "c" else (core_numpy.Core, program)
-    return make(rule, layers, argument, width, limit, idle_timeout_ns, max_open)
+    return make(
+        rule,
+        layers,
+        argument,
+        width,
+        limit,
+        idle_timeout_ns,
+        max_open,
+        tunnels,
+        retransmissions,
+        early,
+    )
 
 
 def run(name: str, data: bytes, cuts: Iterable[int] = (), **rules) -> Result:

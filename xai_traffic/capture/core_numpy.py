@@ -13,9 +13,18 @@ import numpy as np
 from xai_traffic.capture.decode import FILTERED, Decoded, Dropped, decode
 from xai_traffic.capture.filters import Program
 from xai_traffic.capture.formats import Record, RecordReader
-from xai_traffic.capture.records import DROPS, ENDS, NONE, PACKET, SESSION
+from xai_traffic.capture.records import ANY, CUT, DROPS, ENDS, NONE, PACKET, SESSION
 
-CAPTURE_END, NEW_CONNECTION, IDLE_TIMEOUT, EVICTED = range(len(ENDS))
+(
+    CAPTURE_END,
+    NEW_CONNECTION,
+    IDLE_TIMEOUT,
+    EVICTED,
+    CLOSED,
+    ACTIVE_TIMEOUT,
+    PACKET_LIMIT,
+    QUIET,
+) = range(len(ENDS))
 
 
 @dataclasses.dataclass
@@ -31,6 +40,7 @@ class OpenSession:
     bytes: int = 0
     payload_bytes: int = 0
     tiles: int = 0
+    reported: bool = False
     first_sequence: int | None = None  # of the first SYN without ACK
     after_syn: bool = False  # whether the latest packet was a SYN without ACK
 
@@ -46,6 +56,9 @@ class Core:
         limit: tiles of a session.
         idle_timeout_ns: nanoseconds without a packet after which a session ends; 0 means never.
         max_open: most sessions open at a time; 0 means any number.
+        tunnels: one of rules.TUNNELLED.
+        retransmissions: one of rules.RETRANSMITTED.
+        early: report a session once, when it has all its tiles or by `expire`.
     """
 
     def __init__(
@@ -57,10 +70,15 @@ class Core:
         limit: int,
         idle_timeout_ns: int = 0,
         max_open: int = 0,
+        tunnels: str = "inner",
+        retransmissions: str = "keep",
+        early: bool = False,
     ):
         self._rule, self._layers, self._program = rule, layers, program
         self._width, self._limit = width, limit
         self._idle_timeout_ns, self._max_open = idle_timeout_ns, max_open
+        self._tunnels, self._retransmissions = tunnels, retransmissions
+        self._early = early
         self._reader = RecordReader()
         self._open: dict[tuple, OpenSession] = {}  # in the order of their numbers
         self._next_session = 0
@@ -100,6 +118,13 @@ class Core:
             self._close(session, CAPTURE_END)
         return self._flush()
 
+    def expire(self, time_ns: int) -> bytes:
+        """Return SESSION rows of the open sessions whose latest packet is older; they stay open."""
+        for session in self._open.values():
+            if session.last_time < time_ns:
+                self._report(session, QUIET)
+        return self._flush()[2]
+
     def _packet(self, record: Record) -> None:
         packet = decode(record.link, record.data)
         ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
@@ -113,10 +138,15 @@ class Core:
             record.wire,
         ):
             raise Dropped(FILTERED)
-        key = (packet.family, packet.protocol, *sorted(ends))
+        key = self._key(packet, ends)
         session = self._session(key, packet, record.time_ns)
-        initiator = session.first.source, session.first.source_port
-        direction = 0 if ends[0] == initiator else 1
+        first = session.first
+        if self._rule == "unidirectional":
+            direction = 0
+        elif self._rule == "host_pair":
+            direction = 0 if packet.source == first.source else 1
+        else:
+            direction = 0 if ends[0] == (first.source, first.source_port) else 1
         if session.tiles < self._limit:
             self._tile(session, record, packet, direction)
             session.tiles += 1
@@ -126,6 +156,15 @@ class Core:
         session.after_syn = packet.syn
         if packet.payload is not None:
             session.payload_bytes += packet.end - packet.payload
+        if self._early and session.tiles == self._limit and not session.reported:
+            self._report(session, PACKET_LIMIT)
+
+    def _key(self, packet: Decoded, ends: tuple) -> tuple:
+        if self._rule == "host_pair":
+            return (packet.family, *sorted((packet.source, packet.destination)))
+        if self._rule != "unidirectional":
+            ends = tuple(sorted(ends))
+        return (packet.family, packet.protocol, *ends)
 
     def _session(self, key: tuple, packet: Decoded, time_ns: int) -> OpenSession:
         """Return the session this packet belongs to; begin one where the rules say so."""
@@ -189,12 +228,23 @@ class Core:
                 record.link,
                 packet.protocol,
                 direction,
+                NONE,
+                CUT if len(record.data) < record.wire else 0,
+                0,
+                0,
+                (0, 0),
             )
         )
 
     def _close(self, session: OpenSession, reason: int) -> None:
         del self._open[session.key]
+        if not session.reported:
+            self._report(session, reason)
+
+    def _report(self, session: OpenSession, reason: int) -> None:
+        session.reported = self._early
         first = session.first
+        any_port = self._rule == "host_pair"
         self._session_rows.append(
             (
                 session.number,
@@ -205,13 +255,20 @@ class Core:
                 session.payload_bytes,
                 list(first.source.ljust(16, b"\0")),
                 list(first.destination.ljust(16, b"\0")),
-                first.source_port,
-                first.destination_port,
+                0 if any_port else first.source_port,
+                0 if any_port else first.destination_port,
                 session.tiles,
-                first.protocol,
+                ANY if any_port else first.protocol,
                 first.family,
                 reason,
-                [0] * 7,
+                0,
+                0,
+                0,
+                0,
+                0,
+                (0, 0),
+                (0,) * 16,
+                (0,) * 16,
             )
         )
 

@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 from xai_traffic.capture.records import DROPS, TCP, UDP
 
-UNSUPPORTED, NOT_IP, TRUNCATED, MALFORMED, FRAGMENT, FILTERED = range(len(DROPS))
+(
+    UNSUPPORTED,
+    NOT_IP,
+    ENCRYPTED,
+    TRUNCATED,
+    MALFORMED,
+    FRAGMENT,
+    FILTERED,
+    RETRANSMISSION,
+) = range(len(DROPS))
 NO_NEXT_HEADER = 59
 
 NULL, ETHERNET, SLL, LOOP, SLL2, IPV4_ONLY, IPV6_ONLY = 0, 1, 113, 108, 276, 228, 229
