@@ -1,6 +1,7 @@
 """Community ID, the flow hash that Zeek, Suricata, Arkime and Wireshark share.
 
-Source: Community ID version 1, github.com/corelight/community-id-spec.
+Source: Community ID version 1, github.com/corelight/community-id-spec. Of ICMP it hashes type and
+counterpart; what a tunnel wraps counts alone, as the specification leaves nesting open.
 """
 
 from __future__ import annotations
