@@ -14,13 +14,14 @@ import xai_traffic as xt
 from xai_traffic.capture import core
 from xai_traffic.capture.community_id import community_id
 from xai_traffic.capture.reader import find_captures
-from xai_traffic.capture.records import DROPS, NONE, PACKET
+from xai_traffic.capture.records import ANY, DROPS, NONE, PACKET, SESSION
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import (
     packet_rows_of,
     packet_table,
     read_batches,
     read_capture_by,
+    session_table,
 )
 from xai_traffic.errors import CaptureError, ConfigError
 
@@ -94,7 +95,7 @@ def test_tables(tmp_path, any_core):
         (1.25, tcp(SYN | ACK, back=True)),
         (3, ethernet(b"\0" * 28, 0x0806)),
         (4, tcp(ACK, payload=b"GET /", sequence=2)),
-        (5, ethernet(ipv4(1, b"\x08\0\0\0", CLIENT, SERVER))),
+        (5, ethernet(ipv4(1, b"\x08\1\0\0", CLIENT, SERVER))),
     ]
     sessions = xt.read_capture(write(tmp_path / "a.pcap", packets), filter="")
     table = sessions.table.drop_columns(["first_time", "last_time"])
@@ -106,7 +107,11 @@ def test_tables(tmp_path, any_core):
     assert first["bytes"] == 54 + 54 + 59 and first["end"] == "capture end"
     assert first["community_id"] == community_id(6, CLIENT, SERVER, 1000, 80)
     assert (second["protocol"], second["packets"]) == ("udp", 1)
-    assert (third["protocol"], third["source_port"], third["community_id"]) == ("icmp", 0, None)
+    assert (third["protocol"], third["source_port"]) == ("icmp", 0)
+    assert (third["icmp_type"], third["icmp_code"]) == (8, 1)
+    assert third["community_id"] == community_id(1, CLIENT, SERVER, 8, 1)
+    assert (first["icmp_type"], first["icmp_code"], first["tunnel"]) == (None, None, None)
+    assert (first["outer_source"], first["outer_destination"], first["depth"]) == (None, None, 0)
     assert sessions.table.schema.field("first_time").type == pa.timestamp("ns", "UTC")
     times = [sessions.table[name].cast(pa.int64()) for name in ("first_time", "last_time")]
     assert times[0].to_pylist() == [1_500_000_000, 2_000_000_001, 5_000_000_000]
@@ -124,11 +129,48 @@ def test_tables(tmp_path, any_core):
         "session": 0, "packet": 2, "frame": 5, "time_ns": 4_000_000_000, "direction": 0,
         "captured": 59, "wire": 59, "start": 0, "length": 59,
         "network": 14, "transport": 34, "payload": 54, "link": 1, "protocol": 6,
+        "outer": NONE, "flags": 0, "tunnel": 0, "depth": 0,
     }  # fmt: skip
     assert sessions.tiles.shape == (5, 256) and sessions.tiles.dtype == np.uint8
     assert sessions.tiles[2].tobytes() == packets[4][1].ljust(256, b"\0")
     back = packet_rows_of(sessions.packets)
     assert back.dtype == PACKET and packet_table(back).equals(sessions.packets)
+
+
+def test_tables_of_tunnels_and_of_any_numbers():
+    sessions = np.zeros(3, SESSION)
+    sessions["family"], sessions["protocol"] = (4, 6, 4), (132, 58, ANY)
+    sessions["outer_family"], sessions["tunnel"] = (6, 4, 0), (3, 2, 0)
+    sessions["depth"], sessions["icmp_type"], sessions["icmp_code"] = (2, 1, 0), 128, 7
+    sessions["outer_source"][:2, :4] = [[0xFD, 0, 0, 0], [192, 0, 2, 1]]
+    sessions["outer_destination"][:2, 15] = 9
+    rows = session_table(sessions, "a").to_pylist()
+    assert [row["protocol"] for row in rows] == ["sctp", "icmp6", "any"]
+    assert [row["tunnel"] for row in rows] == ["gre", "6in4", None]
+    assert [row["outer_source"] for row in rows] == ["fd00::", "192.0.2.1", None]
+    assert [row["outer_destination"] for row in rows] == ["::9", "0.0.0.0", None]
+    assert [row["depth"] for row in rows] == [2, 1, 0]
+    assert [row["icmp_type"] for row in rows] == [None, 128, None]
+    assert [row["icmp_code"] for row in rows] == [None, 7, None]
+
+    rng = np.random.default_rng(0)
+    packets = np.frombuffer(rng.bytes(100 * PACKET.itemsize), PACKET).copy()
+    packets["reserved"] = 0
+    assert packet_rows_of(packet_table(packets)).tobytes() == packets.tobytes()
+
+
+def test_a_seed_of_the_community_id_changes_nothing_else(tmp_path):
+    path = write(tmp_path / "a.pcap", [tcp(SYN), udp()])
+    plain, seeded = xt.read_capture(path), xt.read_capture(path, community_id_seed=7)
+    assert plain.rules == seeded.rules and seeded.rules.to_dict()["community_id_seed"] == 7
+    assert ReadingRules.from_dict(seeded.rules.to_dict()).community_id_seed == 7
+    expected = community_id(6, CLIENT, SERVER, 1000, 80, seed=7)
+    assert seeded.table["community_id"][0].as_py() == expected
+    names = ["community_id"]
+    assert seeded.table.drop_columns(names).equals(plain.table.drop_columns(names))
+    for wrong in (-1, 65_536):
+        with pytest.raises(ConfigError, match="community_id_seed"):
+            ReadingRules(community_id_seed=wrong)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +293,11 @@ def test_a_capture_cut_short(tmp_path, any_core, caplog):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty"), (b"GIF89a" * 9, "not a capture"), (gzip.compress(b"text", mtime=0), "not a capture")],
+    [
+        (b"", "empty"),
+        (b"GIF89a" * 9, "not a capture"),
+        (gzip.compress(b"text", mtime=0), "not a capture"),
+    ],
     ids=["empty", "picture", "text in gzip"],
 )
 def test_files_that_are_no_captures(tmp_path, any_core, content, reason):
