@@ -10,7 +10,15 @@ import sys
 from collections.abc import Sequence
 
 from xai_traffic import __version__
-from xai_traffic.capture.rules import DEFAULT_FILTER, LAYERS, LAYOUTS, SESSION_RULES, ReadingRules
+from xai_traffic.capture.rules import (
+    DEFAULT_FILTER,
+    LAYERS,
+    LAYOUTS,
+    RETRANSMITTED,
+    SESSION_RULES,
+    TUNNELLED,
+    ReadingRules,
+)
 from xai_traffic.errors import CaptureError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, log, printable, show_table
 
@@ -132,7 +140,11 @@ def _add_reading_rules(verb) -> None:
         "joined by + (default none)",
     )
     group.add_argument(
-        "--rule", choices=SESSION_RULES, help="what makes a session (default connection)"
+        "--rule",
+        choices=SESSION_RULES,
+        help="what makes a session: five_tuple, both directions of one; connection, that and a "
+        "SYN with a new sequence number begins another; pcapsplitter, zeek, nfstream, as those "
+        "tools do; host_pair, all between two addresses; unidirectional (default connection)",
     )
     group.add_argument("--min-packets", type=int, metavar="N", help="(default 1)")
     group.add_argument(
@@ -143,7 +155,31 @@ def _add_reading_rules(verb) -> None:
         "--idle-timeout", type=float, metavar="SECONDS", help="end idle sessions (default: never)"
     )
     group.add_argument(
-        "--max-open", type=int, metavar="N", help="most sessions open at a time (default: any)"
+        "--max-open",
+        type=int,
+        metavar="N",
+        help="most sessions open at a time, the oldest is ended to make room; 0 means any "
+        f"(default {ReadingRules.max_open:,})",
+    )
+    group.add_argument(
+        "--tunnels",
+        choices=TUNNELLED,
+        help="which IP header of a tunnelled packet makes its session (default inner)",
+    )
+    group.add_argument(
+        "--retransmissions",
+        choices=RETRANSMITTED,
+        help="what becomes of TCP segments that repeat one byte for byte (default keep)",
+    )
+    _add_community_id_seed(group, "0")
+
+
+def _add_community_id_seed(verb, default: str) -> None:
+    verb.add_argument(
+        "--community-id-seed",
+        type=int,
+        metavar="N",
+        help=f"0 to 65535; your site's, if it has chosen one (default {default})",
     )
 
 
