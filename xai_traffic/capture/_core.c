@@ -63,6 +63,9 @@ static void emit_packet(Core *core, const Session *session, const Frame *frame,
     row = put16(row, frame->link);
     row[0] = packet->protocol;
     row[1] = direction;
+    row = put16(row + 2, NONE);
+    row = put16(row, frame->captured < frame->wire ? CUT : 0);
+    memset(row, 0, 4);
     core->packet_rows.used += PACKET_ROW;
 }
 
@@ -78,8 +81,11 @@ static void put_address(uint8_t *p, const Key *key, int endpoint)
     put32(p, (uint32_t)words[0]);
 }
 
-static void emit_session(Core *core, const Session *session, End end)
+static void emit_session(Core *core, Session *session, End end)
 {
+    if (session->reported)
+        return;
+    session->reported = core->early || end == QUIET;
     if (!reserve(core, &core->session_rows, SESSION_ROW))
         return;
     uint64_t ports = session->key.words[4];
@@ -99,7 +105,7 @@ static void emit_session(Core *core, const Session *session, End end)
     row[0] = (uint8_t)(ports >> 32);
     row[1] = (uint8_t)(ports >> 40);
     row[2] = (uint8_t)end;
-    memset(row + 3, 0, 7);
+    memset(row + 3, 0, 41);
     core->session_rows.used += SESSION_ROW;
 }
 
@@ -107,16 +113,21 @@ static void emit_session(Core *core, const Session *session, End end)
 
 /* Build the key; true if the packet's source is its second endpoint. Whole words are written, since
  * the hash reads them at once and would have to wait for bytes. */
-static inline bool make_key(Key *key, const Packet *packet)
+static inline bool make_key(const Core *core, Key *key, const Packet *packet)
 {
     const uint8_t *low = packet->source, *high = packet->destination;
     uint32_t low_port = packet->source_port, high_port = packet->destination_port;
     size_t size = packet->family == 4 ? 4 : 16;
     int order = memcmp(low, high, size);
+    if (core->rule == HOST_PAIR)
+        low_port = high_port = 0;
     bool swapped = order ? order > 0 : low_port > high_port;
+    if (core->rule == UNIDIRECTIONAL)
+        swapped = false;
     if (swapped) {
         low = packet->destination, high = packet->source;
-        low_port = packet->destination_port, high_port = packet->source_port;
+        uint32_t port = low_port;
+        low_port = high_port, high_port = port;
     }
     memset(key, 0, sizeof *key);
     if (size == 4) {
@@ -126,7 +137,8 @@ static inline bool make_key(Key *key, const Packet *packet)
         memcpy(&key->words[0], low, 16);
         memcpy(&key->words[2], high, 16);
     }
-    key->words[4] = low_port | high_port << 16 | (uint64_t)packet->protocol << 32 |
+    key->words[4] = low_port | high_port << 16 |
+                    (uint64_t)(core->rule == HOST_PAIR ? ANY : packet->protocol) << 32 |
                     (uint64_t)packet->family << 40;
     return swapped;
 }
@@ -284,7 +296,7 @@ static void take_packet(Core *core, const Frame *frame)
         return;
     }
     Key key;
-    bool swapped = make_key(&key, &packet);
+    bool swapped = make_key(core, &key, &packet);
     uint32_t tag = hash(core, &key), slot = find(core, &key, tag);
     uint32_t index = core->slots[slot].session;
     if (index) {
@@ -310,6 +322,8 @@ static void take_packet(Core *core, const Frame *frame)
     session->bytes += frame->wire;
     if (packet.payload != ABSENT)
         session->payload_bytes += packet.end - packet.payload;
+    if (core->early && session->packets == core->limit)
+        emit_session(core, session, PACKET_LIMIT);
 }
 
 static void end_stream(Core *core)
@@ -406,6 +420,20 @@ static PyObject *core_finish(PyObject *self, PyObject *Py_UNUSED(ignored))
     return outputs;
 }
 
+static PyObject *core_expire(PyObject *self, PyObject *time)
+{
+    Core *core = (Core *)self;
+    long long before = PyLong_AsLongLong(time);
+    if ((before == -1 && PyErr_Occurred()) || !enter(core))
+        return NULL;
+    for (uint32_t at = core->oldest; at && !core->failed; at = core->sessions[at].newer)
+        if ((int64_t)core->sessions[at].last_time < before)
+            emit_session(core, &core->sessions[at], QUIET);
+    PyObject *rows = core->failed ? PyErr_NoMemory() : take_output(&core->session_rows);
+    core->busy = false;
+    return rows;
+}
+
 static int index_of(const char *word, const char *const words[], const char *what)
 {
     for (int i = 0; words[i]; i++)
@@ -434,14 +462,24 @@ static bool draw_secret(Core *core)
 
 static bool set_up(Core *core, const char *rule, const char *layers, const char *code,
                    Py_ssize_t size, long long width, long long limit, long long idle_timeout,
-                   long long max_open)
+                   long long max_open, const char *tunnels, const char *retransmissions)
 {
-    static const char *const rules[] = {"five_tuple", "connection", "pcapsplitter", NULL};
+    static const char *const tunnelled[] = {"inner", "outer", NULL};
+    static const char *const retransmitted[] = {"keep", "drop", NULL};
+    static const char *const rules[] = {"five_tuple", "connection", "pcapsplitter",
+                                        "zeek",       "nfstream",   "host_pair",
+                                        "unidirectional", NULL};
     static const char *const layer_names[] = {"all", "network", "transport", "payload", NULL};
     core->rule = index_of(rule, rules, "session rule");
     core->layers = core->rule < 0 ? -1 : index_of(layers, layer_names, "layers");
     if (core->layers < 0)
         return false;
+    int outer = index_of(tunnels, tunnelled, "choice of tunnels");
+    int drop = outer < 0 ? -1 : index_of(retransmissions, retransmitted, "retransmissions");
+    if (drop < 0)
+        return false;
+    core->outer_only = outer;
+    core->drop_retransmissions = drop;
     if (width < 1 || width > UINT16_MAX || limit < 1 || limit > UINT16_MAX) {
         PyErr_SetString(PyExc_ValueError, "width and limit must be from 1 to 65535");
         return false;
@@ -471,18 +509,24 @@ static bool set_up(Core *core, const char *rule, const char *layers, const char 
 
 static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"rule",  "layers",          "program",  "width",
-                            "limit", "idle_timeout_ns", "max_open", NULL};
-    const char *rule, *layers, *code;
+    static char *names[] = {"rule",     "layers",  "program",         "width", "limit",
+                            "idle_timeout_ns",
+                            "max_open", "tunnels", "retransmissions", "early", NULL};
+    const char *rule, *layers, *code, *tunnels = "inner", *retransmissions = "keep";
+    int early = 0;
     Py_ssize_t size;
     long long width, limit, idle_timeout, max_open;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ssy#LLLL:Core", names, &rule, &layers, &code,
-                                     &size, &width, &limit, &idle_timeout, &max_open))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ssy#LLLL|ssp:Core", names, &rule, &layers,
+                                     &code, &size, &width, &limit, &idle_timeout, &max_open,
+                                     &tunnels, &retransmissions, &early))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Core *core = (Core *)allocate(type, 0); /* all zero */
-    if (core && !set_up(core, rule, layers, code, size, width, limit, idle_timeout, max_open))
+    if (core && !set_up(core, rule, layers, code, size, width, limit, idle_timeout, max_open,
+                        tunnels, retransmissions))
         Py_CLEAR(core);
+    if (core)
+        core->early = early;
     return (PyObject *)core;
 }
 
@@ -532,6 +576,9 @@ static PyMethodDef core_methods[] = {
      "objects: tiles,\nPACKET rows, SESSION rows. The GIL is released meanwhile."},
     {"finish", core_finish, METH_NOARGS,
      "finish()\n--\n\nEnd the stream: close all sessions; return what feed() returns."},
+    {"expire", core_expire, METH_O,
+     "expire(time_ns, /)\n--\n\nReport the open sessions without a packet since then; return SESSION "
+     "rows.\nThey stay open, and are not reported again."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -51,20 +51,34 @@ static inline uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 /* ---- The words of records.py --------------------------------------------------------------- */
 
 enum { NONE = 65535, MAX_RECORD = 262144, MAX_INTERFACES = 1 << 20 };
-enum { PACKET_ROW = 48, SESSION_ROW = 96 };
+enum { PACKET_ROW = 56, SESSION_ROW = 128 };
 
 typedef enum {
     UNSUPPORTED_LINK,
     NOT_IP,
+    ENCRYPTED,
     TRUNCATED,
     MALFORMED,
     FRAGMENT,
     FILTERED,
+    RETRANSMITTED,
     DROPS,
     KEPT = DROPS
 } Drop;
 
-typedef enum { CAPTURE_END, NEW_CONNECTION, IDLE_TIMEOUT, EVICTED, GOES_ON } End;
+typedef enum {
+    CAPTURE_END,
+    NEW_CONNECTION,
+    IDLE_TIMEOUT,
+    EVICTED,
+    CLOSED,
+    ACTIVE_TIMEOUT,
+    PACKET_LIMIT,
+    QUIET,
+    GOES_ON
+} End;
+
+enum { CUT = 1 };
 
 typedef enum {
     NO_FAULT,
@@ -130,7 +144,7 @@ typedef struct {
     uint32_t first_syn;    /* sequence number, if has_syn */
     uint32_t older, newer; /* neighbours by number among the open ones, 0 = none */
     bool swapped;          /* the initiator is the key's second endpoint */
-    bool has_syn, last_was_syn;
+    bool has_syn, last_was_syn, reported;
 } Session;
 
 typedef struct {
@@ -143,7 +157,8 @@ typedef struct {
     size_t used, room;
 } Buffer;
 
-enum { FIVE_TUPLE, CONNECTION, PCAPSPLITTER };
+enum { FIVE_TUPLE, CONNECTION, PCAPSPLITTER, ZEEK, NFSTREAM, HOST_PAIR, UNIDIRECTIONAL };
+enum { ANY = 255 };
 enum { ALL, NETWORK, TRANSPORT, PAYLOAD };
 typedef enum { AT_START, IN_PCAP, IN_PCAPNG } Format;
 
@@ -153,6 +168,7 @@ typedef struct {
     int rule, layers;
     uint32_t width, limit;
     uint64_t idle_timeout, max_open;
+    bool outer_only, drop_retransmissions, early;
     Instruction *program;
     size_t instructions;
 
