@@ -10,7 +10,7 @@ import pytest
 
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.filters import compile_filter
-from xai_traffic.capture.records import ENDS, NONE, PACKET, SESSION
+from xai_traffic.capture.records import CUT, ENDS, FRAGMENT, NONE, PACKET, SESSION, TUNNELS
 
 try:
     from xai_traffic.capture import _core
@@ -84,22 +84,38 @@ def run(name: str, data: bytes, cuts: Iterable[int] = (), **rules) -> Result:
 
 
 def check_invariants(result: Result, width: int = 256, limit: int = 64) -> None:
-    """Every packet is accounted for, and rows, tiles and sessions fit each other."""
+    """Every packet is accounted for, and rows, tiles and sessions fit each other.
+
+    Holds for sessions reported at their ends, not for `early` ones.
+    """
     packets, sessions = result.table(), result.sessions()
     assert sessions["packets"].sum() + sum(result.dropped) == result.packets
     assert len(result.tiles) == len(packets) * width
     assert sorted(sessions["session"]) == list(range(len(sessions)))
     assert (sessions["tiles"] == np.minimum(sessions["packets"], limit)).all()
     assert sessions["tiles"].sum() == len(packets)
-    assert (sessions["end"] < len(ENDS)).all() and not sessions["reserved"].any()
+    assert (sessions["end"] < ENDS.index("packet limit")).all()
+    assert not sessions["reserved"].any() and not packets["reserved"].any()
     assert (sessions["first_time"] <= sessions["last_time"]).all()
-    assert (np.diff(packets["frame"]) > 0).all()
+    # Only a later fragment, which waited for its first one, comes behind its place.
+    assert len(np.unique(packets["frame"])) == len(packets)
+    late = packets["frame"] < np.maximum.accumulate(packets["frame"])
+    assert (packets["flags"][late] & FRAGMENT != 0).all()
+    assert (packets["transport"][late] == NONE).all()
+    assert (packets["flags"] < 16).all()
+    cut = packets["captured"] < packets["wire"]
+    assert ((packets["flags"] & CUT != 0) == cut).all()
     tiles = np.frombuffer(result.tiles, np.uint8).reshape(-1, width)
     assert not tiles[np.arange(width) >= packets["length"][:, None]].any()
-    for offset in ("network", "transport", "payload"):
+    for offset in ("network", "transport", "payload", "outer"):
         there = packets[offset] != NONE
         ends = packets[offset].astype(int) + packets["start"]
         assert (ends[there] <= packets["captured"][there]).all()
+    for table in (packets, sessions):
+        assert ((table["tunnel"] == 0) == (table["depth"] == 0)).all()
+        assert (table["tunnel"] < len(TUNNELS)).all() and (table["depth"] <= 4).all()
+    assert ((sessions["outer_family"] != 0) == (sessions["depth"] != 0)).all()
+    assert (packets["outer"][packets["depth"] == 0] == NONE).all()
     order = np.argsort(packets["session"], kind="stable")
     first = np.searchsorted(packets["session"][order], np.arange(len(sessions)))
     index = np.arange(len(packets)) - first[packets["session"][order]]

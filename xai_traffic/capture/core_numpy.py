@@ -6,43 +6,37 @@ packets become sessions, tiles and rows of `records.py`.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from xai_traffic.capture.decode import FILTERED, Decoded, Dropped, decode
+from xai_traffic.capture.decode import Decoded, decode
 from xai_traffic.capture.filters import Program
 from xai_traffic.capture.formats import Record, RecordReader
-from xai_traffic.capture.records import ANY, CUT, DROPS, ENDS, NONE, PACKET, SESSION
-
-(
+from xai_traffic.capture.fragments import Datagrams
+from xai_traffic.capture.octets import FILTERED, FRAGMENT, Dropped
+from xai_traffic.capture.octets import RETRANSMISSION as REPEATED
+from xai_traffic.capture.records import (
+    ANY,
+    CUT,
+    DROPS,
+    NONE,
+    PACKET,
+    RETRANSMISSION,
+    SESSION,
+)
+from xai_traffic.capture.records import FRAGMENT as FRAGMENT_FLAG
+from xai_traffic.capture.session_rules import (
     CAPTURE_END,
-    NEW_CONNECTION,
-    IDLE_TIMEOUT,
     EVICTED,
-    CLOSED,
-    ACTIVE_TIMEOUT,
+    IDLE_TIMEOUT,
+    MILLISECOND,
     PACKET_LIMIT,
     QUIET,
-) = range(len(ENDS))
-
-
-@dataclasses.dataclass
-class OpenSession:
-    """A session that may still grow; the initiator is the sender of its first packet."""
-
-    number: int
-    key: tuple
-    first: Decoded
-    first_time: int
-    last_time: int
-    packets: int = 0
-    bytes: int = 0
-    payload_bytes: int = 0
-    tiles: int = 0
-    reported: bool = False
-    first_sequence: int | None = None  # of the first SYN without ACK
-    after_syn: bool = False  # whether the latest packet was a SYN without ACK
+    OpenSession,
+    direction_of,
+    key_of,
+    reason_to_end,
+)
+from xai_traffic.capture.tcp_order import Direction, segment_of
 
 
 class Core:
@@ -77,9 +71,12 @@ class Core:
         self._rule, self._layers, self._program = rule, layers, program
         self._width, self._limit = width, limit
         self._idle_timeout_ns, self._max_open = idle_timeout_ns, max_open
-        self._tunnels, self._retransmissions = tunnels, retransmissions
+        self._inner = tunnels == "inner"
+        self._drop_repeated = retransmissions == "drop"
         self._early = early
         self._reader = RecordReader()
+        self._datagrams = Datagrams()
+        self._clock = 0  # latest time of the packets that passed the filter, ms
         self._open: dict[tuple, OpenSession] = {}  # in the order of their numbers
         self._next_session = 0
         self._dropped = [0] * len(DROPS)
@@ -95,7 +92,9 @@ class Core:
     @property
     def dropped(self) -> tuple[int, ...]:
         """Packets dropped, parallel to DROPS."""
-        return tuple(self._dropped)
+        dropped = self._dropped[:]
+        dropped[FRAGMENT] += self._datagrams.given_up
+        return tuple(dropped)
 
     @property
     def fault(self) -> tuple[int, int, int]:
@@ -106,14 +105,21 @@ class Core:
         """Read a piece of the stream; return the tiles, PACKET rows and SESSION rows it made."""
         for record in self._reader.feed(chunk):
             try:
-                self._packet(record)
+                packet = decode(record.link, record.data, self._inner)
             except Dropped as dropped:
                 self._dropped[dropped.reason] += 1
+                continue
+            for known_record, known_packet in self._with_endpoints(record, packet):
+                try:
+                    self._packet(known_record, known_packet)
+                except Dropped as dropped:
+                    self._dropped[dropped.reason] += 1
         return self._flush()
 
     def finish(self) -> tuple[bytes, bytes, bytes]:
         """End the stream; close and return what is open."""
         self._reader.finish()
+        self._datagrams.finish()
         for session in list(self._open.values()):
             self._close(session, CAPTURE_END)
         return self._flush()
@@ -121,95 +127,102 @@ class Core:
     def expire(self, time_ns: int) -> bytes:
         """Return SESSION rows of the open sessions whose latest packet is older; they stay open."""
         for session in self._open.values():
-            if session.last_time < time_ns:
+            if session.last_time < time_ns and not session.reported:
                 self._report(session, QUIET)
         return self._flush()[2]
 
-    def _packet(self, record: Record) -> None:
-        packet = decode(record.link, record.data)
-        ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
-        if not self._program.matches(
-            packet.protocol,
-            packet.family,
-            packet.source,
-            packet.destination,
-            packet.source_port,
-            packet.destination_port,
-            record.wire,
-        ):
+    def _with_endpoints(self, record: Record, packet: Decoded) -> list[tuple[Record, Decoded]]:
+        """Return the packets whose endpoints are known now, with them: this one, others, none."""
+        if packet.awaits is not None:
+            ends = self._datagrams.endpoints(record, packet)
+            if ends is None:
+                return []
+            packet = packet._replace(ends=ends)
+        known = []
+        for datagram in packet.begins:
+            for held, fragment in self._datagrams.resolve(datagram, record.time_ns, packet.ends):
+                known.append((held, fragment._replace(ends=packet.ends)))
+        return [*known, (record, packet)]
+
+    def _packet(self, record: Record, packet: Decoded) -> None:
+        """Add a packet to its session, or raise Dropped."""
+        ends = packet.ends
+        if not self._program.matches(*ends[:6], record.wire):
             raise Dropped(FILTERED)
-        key = self._key(packet, ends)
-        session = self._session(key, packet, record.time_ns)
-        first = session.first
-        if self._rule == "unidirectional":
-            direction = 0
-        elif self._rule == "host_pair":
-            direction = 0 if packet.source == first.source else 1
-        else:
-            direction = 0 if ends[0] == (first.source, first.source_port) else 1
+        self._clock = max(self._clock, record.time_ns // MILLISECOND)
+        session = self._session(packet, record.time_ns)
+        direction = direction_of(self._rule, session.first.ends, ends)
+        flags = FRAGMENT_FLAG if packet.fragment else 0
+        flags |= CUT if len(record.data) < record.wire else 0
+        # The sequence numbers of a host pair's connections do not compare.
+        segment = None if self._rule == "host_pair" else segment_of(packet, record.data)
+        if segment is not None:
+            sent = session.directions[direction]
+            order = sent.flag(segment)
+            if self._drop_repeated and order == RETRANSMISSION and sent.repeats(segment):
+                raise Dropped(REPEATED)
+            sent.take(segment)
+            flags |= order
         if session.tiles < self._limit:
-            self._tile(session, record, packet, direction)
+            self._tile(session, record, packet, direction, flags)
             session.tiles += 1
+        session.note(packet, direction)
         session.packets += 1
         session.bytes += record.wire
         session.last_time = max(session.last_time, record.time_ns)
-        session.after_syn = packet.syn
+        session.last_clock = self._clock
         if packet.payload is not None:
             session.payload_bytes += packet.end - packet.payload
         if self._early and session.tiles == self._limit and not session.reported:
             self._report(session, PACKET_LIMIT)
 
-    def _key(self, packet: Decoded, ends: tuple) -> tuple:
-        if self._rule == "host_pair":
-            return (packet.family, *sorted((packet.source, packet.destination)))
-        if self._rule != "unidirectional":
-            ends = tuple(sorted(ends))
-        return (packet.family, packet.protocol, *ends)
-
-    def _session(self, key: tuple, packet: Decoded, time_ns: int) -> OpenSession:
+    def _session(self, packet: Decoded, time_ns: int) -> OpenSession:
         """Return the session this packet belongs to; begin one where the rules say so."""
+        key = key_of(self._rule, packet.ends)
         session = self._open.get(key)
         if session is not None:
-            reason = self._reason_to_end(session, packet, time_ns)
-            if reason:
-                self._close(session, reason)
-                session = None
-        if session is None:
-            if self._max_open and len(self._open) >= self._max_open:
-                self._close(next(iter(self._open.values())), EVICTED)
-            session = OpenSession(self._next_session, key, packet, time_ns, time_ns)
-            self._open[key] = session
-            self._next_session += 1
-        if packet.syn and session.first_sequence is None:
-            session.first_sequence = packet.sequence
+            if self._idle_timeout_ns and time_ns - session.last_time > self._idle_timeout_ns:
+                reason = IDLE_TIMEOUT
+            else:
+                reason = reason_to_end(self._rule, session, packet, time_ns, self._clock)
+            if not reason:
+                return session
+            self._close(session, reason)
+        if self._max_open and len(self._open) >= self._max_open:
+            self._close(next(iter(self._open.values())), EVICTED)
+        session = OpenSession(
+            self._next_session,
+            key,
+            packet,
+            time_ns,
+            time_ns,
+            self._clock,
+            self._clock,
+            (Direction(self._drop_repeated), Direction(self._drop_repeated)),
+        )
+        self._open[key] = session
+        self._next_session += 1
         return session
 
-    def _reason_to_end(self, session: OpenSession, packet: Decoded, time_ns: int) -> int:
-        """Return why the session ends before this packet, 0 where it goes on."""
-        if self._idle_timeout_ns and time_ns - session.last_time > self._idle_timeout_ns:
-            return IDLE_TIMEOUT
-        if not packet.syn:
-            return 0
-        if self._rule == "connection":
-            again = session.first_sequence in (None, packet.sequence)
-            return 0 if again else NEW_CONNECTION
-        if self._rule == "pcapsplitter":
-            return 0 if session.after_syn else NEW_CONNECTION
-        return 0
-
-    def _tile(self, session: OpenSession, record: Record, packet: Decoded, direction: int) -> None:
+    def _tile(
+        self, session: OpenSession, record: Record, packet: Decoded, direction: int, flags: int
+    ) -> None:
         start: int | None
         if self._layers == "all":
             start, end = 0, len(record.data)
+        elif self._layers == "transport" and packet.transport is None:
+            start, end = packet.payload, packet.end  # a later fragment
         else:
             start, end = getattr(packet, self._layers), packet.end
+        network, transport, payload, outer = (NONE,) * 4
         if start is None:
             start = end = 0
-            network = transport = payload = NONE
         else:
             network = _offset(packet.network, start)
             transport = _offset(packet.transport, start)
             payload = _offset(packet.payload, start)
+            if packet.ends.depth:
+                outer = _offset(packet.first_network, start)
         tile = record.data[start : min(end, start + self._width)]
         self._tiles.append(tile.ljust(self._width, b"\0"))
         self._packet_rows.append(
@@ -226,12 +239,12 @@ class Core:
                 transport,
                 payload,
                 record.link,
-                packet.protocol,
+                packet.ends.protocol,
                 direction,
-                NONE,
-                CUT if len(record.data) < record.wire else 0,
-                0,
-                0,
+                outer,
+                flags,
+                packet.ends.tunnel,
+                packet.ends.depth,
                 (0, 0),
             )
         )
@@ -242,9 +255,9 @@ class Core:
             self._report(session, reason)
 
     def _report(self, session: OpenSession, reason: int) -> None:
-        session.reported = self._early
-        first = session.first
-        any_port = self._rule == "host_pair"
+        session.reported = True
+        ends = session.first.ends
+        mixed = self._rule == "host_pair"
         self._session_rows.append(
             (
                 session.number,
@@ -253,22 +266,21 @@ class Core:
                 session.packets,
                 session.bytes,
                 session.payload_bytes,
-                list(first.source.ljust(16, b"\0")),
-                list(first.destination.ljust(16, b"\0")),
-                0 if any_port else first.source_port,
-                0 if any_port else first.destination_port,
+                list(ends.source.ljust(16, b"\0")),
+                list(ends.destination.ljust(16, b"\0")),
+                0 if mixed else ends.source_port,
+                0 if mixed else ends.destination_port,
                 session.tiles,
-                ANY if any_port else first.protocol,
-                first.family,
+                ANY if mixed else ends.protocol,
+                ends.family,
                 reason,
-                0,
-                0,
-                0,
-                0,
-                0,
+                ends.outer_family,
+                ends.tunnel,
+                ends.depth,
+                *session.first.icmp,
                 (0, 0),
-                (0,) * 16,
-                (0,) * 16,
+                list(ends.outer_source.ljust(16, b"\0")),
+                list(ends.outer_destination.ljust(16, b"\0")),
             )
         )
 

@@ -1,205 +1,179 @@
-"""Find the IP and transport headers of a packet. Part of the plain core, see `core_numpy.py`.
+"""Find the headers of a packet that make its session. Part of the plain core.
 
-Sources: RFC 791, RFC 8200, RFC 9293, RFC 768, IEEE 802.1Q, tcpdump.org's list of link types.
+`links.py` leads to the first IP header, `ip_headers.py` through it; here come the ports behind it
+and, where there is one, the way into a tunnel (`tunnels.py`).
+
+Sources: RFC 9293 (TCP), RFC 768 (UDP), RFC 9260 (SCTP), RFC 792 and RFC 4443 (ICMP).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from xai_traffic.capture.records import DROPS, TCP, UDP
+from xai_traffic.capture import tunnels
+from xai_traffic.capture.ip_headers import IpHeader, walk
+from xai_traffic.capture.links import ip_header
+from xai_traffic.capture.octets import MALFORMED, Dropped, need, number
+from xai_traffic.capture.records import ICMP, ICMP6, SCTP, TCP, UDP
 
-(
-    UNSUPPORTED,
-    NOT_IP,
-    ENCRYPTED,
-    TRUNCATED,
-    MALFORMED,
-    FRAGMENT,
-    FILTERED,
-    RETRANSMISSION,
-) = range(len(DROPS))
-NO_NEXT_HEADER = 59
+LEAST_HEADER = {TCP: 20, UDP: 8, SCTP: 12}
+LEAST_OF_FRAGMENT = 8
+"""Bytes of a transport header that a first fragment must hold: those with the ports."""
 
-NULL, ETHERNET, SLL, LOOP, SLL2, IPV4_ONLY, IPV6_ONLY = 0, 1, 113, 108, 276, 228, 229
-RAW = (12, 14, 101)
-VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
-MAX_TAGS = 8
-IPV4, IPV6 = 0x0800, 0x86DD
-EXTENSION_HEADERS = (0, 43, 60, 135, 139, 140)
-FRAGMENT_HEADER, AUTHENTICATION = 44, 51
-MAX_EXTENSION_HEADERS = 16
-FARTHEST_TRANSPORT = 65_000
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
-class Dropped(Exception):
-    """A packet that belongs to no session; `reason` is an index into DROPS."""
+class Ends(NamedTuple):
+    """The endpoints of a packet: what its session is known by.
 
-    def __init__(self, reason: int):
-        super().__init__(DROPS[reason])
-        self.reason = reason
-
-
-class Decoded(NamedTuple):
-    """Where the headers of a packet are, and the endpoints they name.
-
-    `end` is where the IP datagram ends in the captured bytes; `payload` is None where the transport
-    header does not end before that. Addresses are 4 or 16 bytes.
+    Addresses are 4 or 16 bytes. `outer_...` are those of the first IP header where that is
+    another one, else 0 and empty.
     """
 
     family: int
     protocol: int
     source: bytes
     destination: bytes
-    source_port: int
-    destination_port: int
+    source_port: int = 0
+    destination_port: int = 0
+    tunnel: int = 0
+    depth: int = 0
+    outer_family: int = 0
+    outer_source: bytes = b""
+    outer_destination: bytes = b""
+
+
+class Decoded(NamedTuple):
+    """Where the headers of a packet are, and what they say.
+
+    Attributes:
+        ends: its endpoints; without ports where `awaits` is set.
+        first_network: offset of the first IP header.
+        network: offset of the IP header that makes the session.
+        transport: offset behind it; None for a later fragment.
+        payload: offset behind the transport header; None where that does not end within the
+            datagram.
+        end: where the IP datagram ends in the captured bytes.
+        declared: where it would end if nothing were cut off.
+        flags: control bits of a whole TCP header, else 0.
+        sequence: TCP sequence number, else 0.
+        icmp: type and code, else zeros.
+        fragment: whether any layer is a fragment of its datagram.
+        begins: the datagrams whose first fragment this is, outermost first.
+        awaits: the datagram whose first fragment knows the endpoints; None where they are known.
+    """
+
+    ends: Ends
+    first_network: int
     network: int
-    transport: int
+    transport: int | None
     payload: int | None
     end: int
-    syn: bool
-    sequence: int
+    declared: int
+    flags: int = 0
+    sequence: int = 0
+    icmp: tuple[int, int] = (0, 0)
+    fragment: bool = False
+    begins: tuple = ()
+    awaits: tuple | None = None
+
+    @property
+    def syn(self) -> bool:
+        """Whether this opens a connection: SYN without ACK."""
+        return self.flags & (SYN | ACK) == SYN
 
 
-def decode(link: int, data: bytes) -> Decoded:
+def decode(link: int, data: bytes, inner: bool = True) -> Decoded:
     """Return the decoded headers of the captured bytes.
+
+    Args:
+        link: link type.
+        data: captured bytes.
+        inner: whether to go into tunnels.
 
     Raises:
         Dropped: with the first reason met on the way from the link layer upwards.
     """
-    family, network = _link_layer(link, data)
-    walk = _ipv4 if family == 4 else _ipv6
-    protocol, source, destination, transport, end = walk(data, network)
-    source_port = destination_port = sequence = 0
-    syn = False
-    payload: int | None = transport
-    if transport > FARTHEST_TRANSPORT:
-        raise Dropped(TRUNCATED)
-    if protocol in (TCP, UDP):
-        if end - transport < (20 if protocol == TCP else 8):
-            raise Dropped(TRUNCATED)
-        source_port = _number(data, transport, 2)
-        destination_port = _number(data, transport + 2, 2)
-        payload = transport + 8
-    if protocol == TCP:
-        words = data[transport + 12] >> 4
-        if words < 5:
-            raise Dropped(MALFORMED)
-        payload = transport + words * 4
-        if payload > end:
-            payload = None
-        sequence = _number(data, transport + 4, 4)
-        syn = data[transport + 13] & 0x12 == 0x02
-    return Decoded(
-        family,
-        protocol,
-        source,
-        destination,
-        source_port,
-        destination_port,
-        network,
-        transport,
-        payload,
-        end,
-        syn,
-        sequence,
+    family, at, end = ip_header(link, data)
+    first = walk(data, family, at, end)
+    packet = _transport(data, first, inner)
+    while inner and packet.transport is not None and packet.ends.depth < tunnels.MAX_TUNNELS:
+        deeper = _enter(data, packet, first)
+        if deeper is None:
+            break
+        packet = deeper
+    return packet
+
+
+def _enter(data: bytes, packet: Decoded, first: IpHeader) -> Decoded | None:
+    """Return the packet by its headers one tunnel farther in, None if it is no tunnel."""
+    ends = packet.ends
+    tunnel = tunnels.tunnel_of(ends.protocol, ends.source_port, ends.destination_port)
+    if not tunnel:
+        return None
+    try:
+        family, at = tunnels.enter(tunnel, data, packet.payload, packet.end)
+        deeper = _transport(data, walk(data, family, at, packet.end), inner=True)
+    except Dropped:
+        return None
+    return deeper._replace(
+        ends=deeper.ends._replace(
+            tunnel=tunnel,
+            depth=ends.depth + 1,
+            outer_family=first.family,
+            outer_source=first.source,
+            outer_destination=first.destination,
+        ),
+        first_network=first.network,
+        fragment=packet.fragment or deeper.fragment,
+        begins=packet.begins + deeper.begins,
     )
 
 
-def _number(data: bytes, offset: int, size: int) -> int:
-    return int.from_bytes(data[offset : offset + size], "big")
-
-
-def _need(data: bytes, count: int) -> None:
-    if len(data) < count:
-        raise Dropped(TRUNCATED)
-
-
-def _link_layer(link: int, data: bytes) -> tuple[int, int]:
-    """Return (4 or 6, offset of the IP header)."""
-    if link in (ETHERNET, SLL, SLL2):
-        header, field = {ETHERNET: (14, 12), SLL: (16, 14), SLL2: (20, 0)}[link]
-        _need(data, header)
-        kind = _number(data, field, 2)
-        tags = 0
-        while kind in VLAN_TAGS:
-            tags += 1
-            if tags > MAX_TAGS:
-                raise Dropped(NOT_IP)
-            _need(data, header + 4)
-            kind = _number(data, header + 2, 2)
-            header += 4
-        if kind == IPV4:
-            return 4, header
-        if kind == IPV6:
-            return 6, header
-        raise Dropped(NOT_IP)
-    if link in (NULL, LOOP):
-        _need(data, 4)
-        # The family is in the byte order of the machine that captured.
-        families = {int.from_bytes(data[:4], "big"), int.from_bytes(data[:4], "little")}
-        if 2 in families:
-            return 4, 4
-        if families & {24, 28, 30}:
-            return 6, 4
-        raise Dropped(NOT_IP)
-    if link in RAW:
-        _need(data, 1)
-        if data[0] >> 4 in (4, 6):
-            return data[0] >> 4, 0
-        raise Dropped(NOT_IP)
-    if link == IPV4_ONLY:
-        return 4, 0
-    if link == IPV6_ONLY:
-        return 6, 0
-    raise Dropped(UNSUPPORTED)
-
-
-def _ipv4(data: bytes, at: int) -> tuple[int, bytes, bytes, int, int]:
-    """Return (protocol, source, destination, transport offset, end of the datagram)."""
-    _need(data, at + 20)
-    length = (data[at] & 15) * 4
-    if data[at] >> 4 != 4 or length < 20:
-        raise Dropped(MALFORMED)
-    _need(data, at + length)
-    total = _number(data, at + 2, 2)
-    if 0 < total < length:
-        raise Dropped(MALFORMED)
-    # Segmentation offload leaves a total length of 0: the datagram is all there is.
-    end = min(len(data), at + total) if total else len(data)
-    if _number(data, at + 6, 2) & 0x3FFF:  # more fragments, or an offset
-        raise Dropped(FRAGMENT)
-    return data[at + 9], data[at + 12 : at + 16], data[at + 16 : at + 20], at + length, end
-
-
-def _ipv6(data: bytes, at: int) -> tuple[int, bytes, bytes, int, int]:
-    """Return (protocol, source, destination, transport offset, end of the datagram)."""
-    _need(data, at + 40)
-    if data[at] >> 4 != 6:
-        raise Dropped(MALFORMED)
-    source, destination = data[at + 8 : at + 24], data[at + 24 : at + 40]
-    length = _number(data, at + 4, 2)
-    protocol = data[at + 6]
-    # A payload length of 0 means a jumbogram or segmentation offload.
-    offload = length == 0 and protocol != NO_NEXT_HEADER
-    end = len(data) if offload else min(len(data), at + 40 + length)
-    at += 40
-    headers = 0
-    while protocol in (*EXTENSION_HEADERS, FRAGMENT_HEADER, AUTHENTICATION):
-        headers += 1
-        if headers > MAX_EXTENSION_HEADERS:
-            raise Dropped(MALFORMED)
-        if at + 8 > end:
-            raise Dropped(TRUNCATED)
-        size = (data[at + 1] + 1) * 8
-        if protocol == AUTHENTICATION:
-            size = (data[at + 1] + 2) * 4
-        if protocol == FRAGMENT_HEADER:
-            size = 8
-            if _number(data, at + 2, 2) & 0xFFF9:  # an offset, or more fragments
-                raise Dropped(FRAGMENT)
-        if at + size > end:
-            raise Dropped(TRUNCATED)
-        protocol = data[at]
-        at += size
-    return protocol, source, destination, at, end
+def _transport(data: bytes, header: IpHeader, inner: bool) -> Decoded:
+    """Return the packet by the transport header behind an IP header."""
+    protocol, at, end = header.protocol, header.transport, header.end
+    ends = Ends(header.family, protocol, header.source, header.destination)
+    packet = Decoded(
+        ends,
+        header.network,
+        header.network,
+        at,
+        at,
+        end,
+        header.declared,
+        fragment=header.datagram is not None,
+    )
+    ports = protocol in LEAST_HEADER
+    # Of an IPv4 datagram without ports every fragment says all there is to know.
+    complete = header.family == 4 and not ports
+    if complete and not (inner and protocol in tunnels.TUNNEL_PROTOCOLS):
+        datagram = None
+    else:
+        datagram = header.datagram
+    if header.later:
+        return packet._replace(transport=None, awaits=datagram)
+    if datagram is not None:
+        packet = packet._replace(begins=(datagram,))
+    if protocol in (ICMP, ICMP6) and at + 2 <= end:
+        packet = packet._replace(icmp=(data[at], data[at + 1]))
+    if not ports:
+        return packet
+    least = LEAST_HEADER[protocol]
+    need(end, at + (LEAST_OF_FRAGMENT if packet.fragment else least))
+    ends = ends._replace(source_port=number(data, at, 2), destination_port=number(data, at + 2, 2))
+    whole = at + least <= end
+    payload, flags, sequence = at + least, 0, 0
+    if protocol == TCP:
+        sequence = number(data, at + 4, 4)
+        if whole:
+            words = data[at + 12] >> 4
+            if words < 5:
+                raise Dropped(MALFORMED)
+            payload, flags = at + words * 4, data[at + 13]
+    return packet._replace(
+        ends=ends,
+        payload=payload if payload <= end else None,
+        flags=flags,
+        sequence=sequence,
+    )
