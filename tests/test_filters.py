@@ -19,7 +19,8 @@ PING = (1, "10.1.2.3", "10.1.2.4", 0, 0, 98)
 WEB6 = (6, "2001:db8::1", "fe80::2", 80, 81, 1514)
 PING6 = (58, "fe80::1", "fe80::2", 0, 0, 70)
 ODD = (17, "10.1.2.3", "10.1.2.3", 0, 80, 60)
-PACKETS = (WEB, DNS, DHCP, PING, WEB6, PING6, ODD)
+SIGNAL = (132, "10.9.0.1", "10.9.0.2", 2905, 80, 90)
+PACKETS = (WEB, DNS, DHCP, PING, WEB6, PING6, ODD, SIGNAL)
 
 
 def matches(expression: str, packet: tuple) -> bool:
@@ -37,44 +38,46 @@ CASES = {
     "udp": (DNS, DHCP, ODD),
     "icmp": (PING,),
     "icmp6": (PING6,),
-    "ip": (WEB, DNS, DHCP, PING, ODD),
+    "ip": (WEB, DNS, DHCP, PING, ODD, SIGNAL),
+    "sctp": (SIGNAL,),
     "ip6": (WEB6, PING6),
     "proto 6": (WEB, WEB6),
     "proto udp": (DNS, DHCP, ODD),
     "ip proto \\tcp": (WEB,),
     "ip6 proto 6": (WEB6,),
-    "port 80": (WEB, WEB6, ODD),
+    "port 80": (WEB, WEB6, ODD, SIGNAL),
     "src port 80": (WEB6,),
-    "dst port 80": (WEB, ODD),
-    "src or dst port 80": (WEB, WEB6, ODD),
+    "dst port 80": (WEB, ODD, SIGNAL),
+    "src or dst port 80": (WEB, WEB6, ODD, SIGNAL),
     "src and dst portrange 80-81": (WEB6,),
     "port 0": (ODD,),
-    "portrange 0-65535": (WEB, DNS, DHCP, WEB6, ODD),
+    "portrange 0-65535": (WEB, DNS, DHCP, WEB6, ODD, SIGNAL),
     "tcp port 80": (WEB, WEB6),
+    "sctp src portrange 2900-2910": (SIGNAL,),
     "udp dst portrange 60-80": (DHCP, ODD),
     "tcp port 81 or 53": (WEB6,),
     "port 67 or 68 or 53": (DNS, DHCP),
     "port (67 or 53)": (DNS, DHCP),
-    "not port (67 or 53)": (WEB, PING, WEB6, PING6, ODD),
+    "not port (67 or 53)": (WEB, PING, WEB6, PING6, ODD, SIGNAL),
     "host 10.1.2.3": (WEB, DNS, PING, ODD),
     "src 10.1.2.3": (WEB, PING, ODD),
     "src and dst host 10.1.2.3": (ODD,),
     "dst host fe80::2": (WEB6, PING6),
     "10.1.2.4 or 2001:db8::1": (PING, WEB6),
     "port 80 and (10.1.2.3 or fe80::2) or 81": (WEB, WEB6, ODD),
-    "net 10": (WEB, DNS, PING, ODD),
+    "net 10": (WEB, DNS, PING, ODD, SIGNAL),
     "net 10.1.2.4/31": (PING,),
     "net 192.168": (WEB, DNS),
     "net 192.168/17": (WEB, DNS),
     "net 192.128.0.0/9": (WEB, DNS),
-    "ip src net 10.0.0.0/8": (WEB, PING, ODD),
+    "ip src net 10.0.0.0/8": (WEB, PING, ODD, SIGNAL),
     "net fe80::/10": (WEB6, PING6),
     "src net 2001:db0::/28": (WEB6,),
-    "net 0.0.0.0/0": (WEB, DNS, DHCP, PING, ODD),
+    "net 0.0.0.0/0": (WEB, DNS, DHCP, PING, ODD, SIGNAL),
     "net ::/0": (WEB6, PING6),
-    "less 98": (PING, PING6, ODD),
+    "less 98": (PING, PING6, ODD, SIGNAL),
     "greater 342": (DHCP, WEB6),
-    "not tcp": (DNS, DHCP, PING, PING6, ODD),
+    "not tcp": (DNS, DHCP, PING, PING6, ODD, SIGNAL),
     "! ! tcp": (WEB, WEB6),
     "tcp or udp and port 53": (DNS,),  # from left to right, as in tcpdump
     "tcp or (udp and port 53)": (WEB, DNS, WEB6),
@@ -179,7 +182,7 @@ def captured(packet: tuple) -> tuple:
     """Return the packet as a record of a capture."""
     protocol, source, destination, source_port, destination_port, wire = packet
     ports = source_port, destination_port
-    data = made.tcp(*ports) if protocol == 6 else made.udp(*ports)
+    data = made.tcp(*ports) if protocol == 6 else made.udp(*ports, data=bytes(4))
     wrap = made.ipv6 if ":" in source else made.ipv4
     return 0, 0, wrap(data, source=source, destination=destination, protocol=protocol), wire
 

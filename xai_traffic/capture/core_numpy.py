@@ -147,7 +147,7 @@ class Core:
     def _packet(self, record: Record, packet: Decoded) -> None:
         """Add a packet to its session, or raise Dropped."""
         ends = packet.ends
-        if not self._program.matches(*ends[:6], record.wire):
+        if not self._program.matches(ends.protocol, ends.family, *ends[2:6], record.wire):
             raise Dropped(FILTERED)
         self._clock = max(self._clock, record.time_ns // MILLISECOND)
         session = self._session(packet, record.time_ns)

@@ -2,20 +2,21 @@
 
     expression  = ["not" | "!"] term { ("and" | "&&" | "or" | "||") ["not" | "!"] term }
     term        = "(" expression ")" | primitive
-    primitive   = "ip" | "ip6" | "tcp" | "udp" | "icmp" | "icmp6"
+    primitive   = "ip" | "ip6" | "tcp" | "udp" | "sctp" | "icmp" | "icmp6"
                 | ["ip" | "ip6"] "proto" PROTOCOL          number 0-255, or one of PROTOCOLS
                 | ["ip" | "ip6"] [side] "host" ADDRESS     IPv4 or IPv6, no host names
                 | ["ip" | "ip6"] [side] "net" NETWORK      10.0.0.0/8, 10, 192.168, 2001:db8::/32
-                | ["tcp" | "udp"] [side] "port" N
-                | ["tcp" | "udp"] [side] "portrange" N-M
+                | ["tcp" | "udp" | "sctp"] [side] "port" N
+                | ["tcp" | "udp" | "sctp"] [side] "portrange" N-M
                 | "less" N | "greater" N                   wire length <= N, >= N
     side        = "src" | "dst" | "src or dst" | "src and dst"
 
 As in tcpdump, "and" and "or" bind equally tight, from left to right: `tcp or udp and port 53` is
 `(tcp or udp) and port 53`. "not" binds tighter. A bare value takes the words of the value before
 it within the same parentheses: `port 67 or 68`, `port (67 or 68)`; a first bare address means
-`host`. Without a side either side may match. `port` matches TCP and UDP only. The empty expression
-matches every packet.
+`host`. Without a side either side may match. `port` matches TCP, UDP and SCTP only. The empty
+expression matches every packet. In a tunnelled packet all but the wire length is that of the
+headers that make its session.
 
 Not in the subset, and refused: host and service names, `ether`, `vlan`, `gateway`, byte
 arithmetic such as `tcp[13]`.
@@ -115,7 +116,7 @@ class Program:
                 stack.append(wire >= value)
             elif operation == PORT:
                 low, high = value & 0xFFFF, value >> 16
-                has_ports = protocol in (TCP, UDP)
+                has_ports = protocol in (TCP, UDP, SCTP)
                 ends = (low <= port <= high for port in (source_port, destination_port))
                 stack.append(has_ports and _sides(side, *ends))
             else:
@@ -264,7 +265,7 @@ class _Parser:
 
     def parse_primitive(self) -> None:
         first = self.next
-        layer = self.take("ip", "ip6", "tcp", "udp", "icmp", "icmp6")
+        layer = self.take("ip", "ip6", "tcp", "udp", "sctp", "icmp", "icmp6")
         if word := self.take("less", "greater"):
             if layer:
                 raise self.error(f"{word!r} stands alone: write '{layer} and {word} N'", first + 1)
@@ -280,7 +281,7 @@ class _Parser:
         if kind == "proto" and side is not None:
             raise self.error("'proto' has no side", self.next - 1)
         kind = kind or "host"
-        fitting = ("tcp", "udp") if kind in ("port", "portrange") else ("ip", "ip6")
+        fitting = ("tcp", "udp", "sctp") if kind in ("port", "portrange") else ("ip", "ip6")
         if layer and layer not in fitting:
             raise self.error(f"does not go with {kind!r}: write '{layer} and {kind} ...'", first)
         self.words = _Words(layer, side or EITHER, kind)
