@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from xai_traffic import __version__
 from xai_traffic.capture.rules import (
@@ -21,6 +23,9 @@ from xai_traffic.capture.rules import (
 )
 from xai_traffic.errors import CaptureError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, log, printable, show_table
+
+if TYPE_CHECKING:
+    from xai_traffic.training.run import Run
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -251,32 +256,84 @@ def _run_evaluate(options, _) -> int:
 
 def _classify(verbs) -> None:
     verb = verbs.add_parser(
-        "classify", help="a verdict on every session of captures, one JSON line each"
+        "classify",
+        help="a verdict on every session of captures, one JSON line each",
+        description="Print a verdict on every session as one JSON line, in the order of the "
+        "sessions' ends; `session` is its number in the capture, `end` why it ended. From a pipe, "
+        "such as standard input, sessions are judged while it runs: when they end, have their 64 "
+        "packets (end: packet limit) or were quiet for a while (end: quiet), each once; Ctrl-C or "
+        "SIGTERM ends it: what is open is judged and printed, and the status is 0. A file that is "
+        "interrupted is judged as far as it was read, and the status is 1.",
+        epilog="live: tcpdump -i eth0 -U -w - | xai-traffic classify RUN - "
+        "(-U hands packets on at once; without it they come in blocks)",
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
-    verb.add_argument("captures", nargs="+", metavar="CAPTURE", help="a file, a folder, or -")
+    verb.add_argument(
+        "captures", nargs="+", metavar="CAPTURE", help="a file, a folder, a pipe, or -"
+    )
+    verb.add_argument(
+        "--quiet-after",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="judge a session of a pipe that had no packet for so long by the packets' times; 0: "
+        "judge every session at its end alone, as in files (default 60)",
+    )
+    _add_community_id_seed(verb, "the run's")
     verb.set_defaults(run=_run_classify)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds from 0 up")
+    return seconds
 
 
 def _run_classify(options, _) -> int:
     from xai_traffic.capture.reader import find_captures
     from xai_traffic.evaluation.classify import classify
-    from xai_traffic.training.run import load_run
+    from xai_traffic.training.interruption import Interruption
 
-    run = load_run(options.run_folder)
+    run = _load_run(options)
     missing: list[CaptureError] = []
     captures = find_captures(options.captures, missing)
     for error in missing:
         log.error("%s", printable(error))
     status = FAILED if missing else DONE
-    for name, path in captures:
-        try:
-            for verdict in classify(run, path, name):
-                print(json.dumps(verdict))
-        except XaiTrafficError as error:
-            log.error("%s", printable(error))
-            status = FAILED
+    with Interruption(when="as soon as what was read is judged") as interruption:
+        for name, path in captures:
+            if interruption.asked:
+                log.error("%s: not read, for it was stopped", printable(name))
+                status = FAILED
+                continue
+            try:
+                for verdict in classify(
+                    run,
+                    path,
+                    name,
+                    quiet_after=options.quiet_after,
+                    stop=lambda: interruption.asked,
+                ):
+                    print(json.dumps(verdict), flush=True)
+            except XaiTrafficError as error:
+                log.error("%s", printable(error))
+                status = FAILED
     return status
+
+
+def _load_run(options) -> Run:
+    """Load a run, with the Community ID's seed that the user may wish for."""
+    from xai_traffic.training.run import load_run
+
+    run = load_run(options.run_folder)
+    if options.community_id_seed is None:
+        return run
+    rules = dataclasses.replace(run.rules, community_id_seed=options.community_id_seed)
+    return dataclasses.replace(run, rules=rules)
 
 
 def _explain(verbs) -> None:
@@ -298,6 +355,7 @@ def _explain(verbs) -> None:
         metavar="NAME,NAME",
         help="integrated_gradients, grad_cam, attention (default: all that the model has)",
     )
+    _add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
     verb.set_defaults(run=_run_explain)
@@ -305,13 +363,12 @@ def _explain(verbs) -> None:
 
 def _run_explain(options, _) -> int:
     from xai_traffic.report.explanations import explain_run
-    from xai_traffic.training.run import load_run
 
     if bool(options.captures) == bool(options.data):
         print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
         return WRONG_USAGE
     written = explain_run(
-        load_run(options.run_folder),
+        _load_run(options),
         options.captures,
         options.out,
         dataset=options.data,

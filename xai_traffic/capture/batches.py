@@ -25,6 +25,9 @@ class CaptureReader:
     Args:
         path: capture, see `reader.open_chunks`.
         rules: how to read it; tiles are masked by its mask.
+        early: report a session once, as soon as it has all its tiles, or by `expire`.
+        chunks: pieces of its stream, by default those of `reader.open_chunks`. An empty piece gives
+            a batch without anything new.
 
     Attributes:
         packets: packet records so far.
@@ -36,11 +39,19 @@ class CaptureReader:
         ConfigError: filter or mask have an error.
     """
 
-    def __init__(self, path: str | os.PathLike, rules: ReadingRules):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        rules: ReadingRules,
+        *,
+        early: bool = False,
+        chunks: Generator[bytes, None, None] | None = None,
+    ):
         self.path, self.rules = os.fspath(path), rules
         self.fault: str | None = None
         self._masked = bool(parse_mask(rules.mask))
-        self._core = open_core(rules)
+        self._core = open_core(rules, early)
+        self._chunks, self._stopped = chunks, False
         self._written = np.zeros(0, np.int64)
         self._batches = self._read()
 
@@ -58,6 +69,14 @@ class CaptureReader:
     def dropped(self) -> dict[str, int]:
         return self._core.dropped
 
+    def expire(self, time_ns: int) -> np.ndarray:
+        """Report the open sessions without a packet since then, SESSION [m]; see `early`."""
+        return self._core.expire(time_ns)
+
+    def stop(self) -> None:
+        """Take the end of the pieces, when it comes, for one that was asked for, not a fault."""
+        self._stopped = True
+
     def close(self) -> None:
         """Close the capture before its end."""
         self._batches.close()
@@ -65,20 +84,22 @@ class CaptureReader:
     def _read(self) -> Generator[Batch, None, None]:
         damage = None
         any_bytes = False
-        with contextlib.closing(open_chunks(self.path)) as chunks:
+        with contextlib.closing(self._chunks or open_chunks(self.path)) as chunks:
             try:
                 for chunk in chunks:
-                    any_bytes = True
+                    any_bytes = any_bytes or len(chunk) > 0
                     yield self._prepare(self._core.feed(chunk))
                     if self._core.fault:
                         break
             except CaptureError as error:
                 damage = error
-        last = self._prepare(self._core.finish())
         fault = self._core.fault
+        last = self._prepare(self._core.finish())
+        if not self._stopped:
+            fault = self._core.fault
         if not self._core.packets and damage:
             raise damage
-        if not any_bytes:
+        if not any_bytes and not self._stopped:
             raise CaptureError(self.path, "the file is empty: capture or copy it again")
         if fault and fault[0].startswith("not a capture"):
             raise CaptureError(

@@ -1,13 +1,15 @@
-"""A verdict on every session of a capture."""
+"""A verdict on every session of a capture, while it is read."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xai_traffic.capture.sessions import Sessions, read_capture_by
+from xai_traffic.capture.sessions import Sessions
+from xai_traffic.capture.streaming import QUIET_AFTER, SessionStream
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import XaiTrafficError
 from xai_traffic.terminal import progress
@@ -17,25 +19,42 @@ BATCH = 256
 """Sessions whose images are made at once."""
 
 
-def classify(run: Run, capture: str | os.PathLike, name: str | None = None) -> Iterator[dict]:
-    """Yield one verdict for each session of a capture, in session order, as JSON values.
+def classify(
+    run: Run,
+    capture: str | os.PathLike,
+    name: str | None = None,
+    *,
+    live: bool | None = None,
+    quiet_after: float = QUIET_AFTER,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[dict]:
+    """Yield one verdict for each session of a capture, as JSON values, in the order of their ends.
 
-    The capture is read by the run's own rules. See `verdicts` for the keys.
+    The capture is read by the run's own rules, and a session is judged when it ends: by the session
+    rule, or with the capture. One of a live stream is also judged when it has all its tiles or was
+    quiet for a while, and not again. See `verdicts` for the keys.
 
     Args:
         run: judges.
         capture: path, "-" for standard input.
         name: what the verdicts call the capture, its path by default.
+        live, quiet_after, stop: see `SessionStream`.
 
     Raises:
         CaptureError: nothing of the capture can be read.
         XaiTrafficError: behind the last verdict: the rest of the capture could not be read.
     """
-    sessions = read_capture_by(capture, run.rules, name)
-    for rows, probabilities in judge(run, sessions, np.arange(len(sessions))):
-        yield from verdicts(run, sessions, rows, probabilities)
-    if sessions.fault:
-        raise XaiTrafficError(sessions.fault)
+    stream = SessionStream(capture, run.rules, name, live=live, quiet_after=quiet_after, stop=stop)
+    with contextlib.closing(stream):
+        if stream.live:
+            run.warm_up()  # while the stream's thread reads: compiling takes seconds
+        for sessions in stream:
+            for rows, probabilities in judge(run, sessions, np.arange(len(sessions))):
+                yield from verdicts(run, sessions, rows, probabilities)
+    if stream.fault:
+        raise XaiTrafficError(stream.fault)
+    if stream.stopped and not stream.live:
+        raise XaiTrafficError(f"{stream.name}: stopped, the rest of it was not read")
 
 
 def judge(
@@ -59,6 +78,10 @@ def verdicts(
     run: Run, sessions: Sessions | Dataset, rows: np.ndarray, probabilities: np.ndarray
 ) -> Iterator[dict]:
     """Yield `capture`, `session`, endpoints, times (RFC 3339), counts, `label`, `probability`...
+
+    `end` says why the session ended or, of a live stream, why it was judged before its end (one of
+    `records.ENDS`); `tunnel`, `outer_source` and `outer_destination` what its first packet lay in,
+    None if it was no tunnel.
 
     Args:
         run: names the classes.
@@ -88,6 +111,7 @@ def verdicts(
             "probabilities": {
                 name: round(float(p), 6) for name, p in zip(run.classes, probability, strict=True)
             },
+            **{name: row[name] for name in _CIRCUMSTANCES},
         }
 
 
@@ -100,6 +124,7 @@ _IDENTITY = (
     "destination",
     "destination_port",
 )
+_CIRCUMSTANCES = ("end", "tunnel", "outer_source", "outer_destination")
 
 
 def rfc3339(nanoseconds: int) -> str:

@@ -20,10 +20,11 @@ class Interruption:
 
     Args:
         every: steps between two looks where many processes must agree, which takes time.
+        when: it stops, as the log says it.
     """
 
-    def __init__(self, every: int = 1) -> None:
-        self.asked, self._every = False, every
+    def __init__(self, every: int = 1, when: str = "behind this step") -> None:
+        self.asked, self._every, self._when = False, every, when
 
     def agreed(self, step: int = 0) -> bool:
         """Return whether any process was asked to stop; every process must call it alike."""
@@ -49,5 +50,7 @@ class Interruption:
             raise KeyboardInterrupt
         self.asked = True
         log.info(
-            "%s: stopping behind this step; again to stop at once", signal.Signals(number).name
+            "%s: stopping %s; again to stop at once",
+            signal.Signals(number).name,
+            self._when,
         )

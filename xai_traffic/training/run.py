@@ -25,8 +25,8 @@ from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.state import count_parameters
 
-BATCH = 64
-"""Images judged at once; a last short batch is filled up, so that one shape is compiled."""
+BATCHES = (8, 64)
+"""Images judged at once, few or many; short batches are filled up: two shapes are compiled."""
 
 CONFIG, READING, RESULT, CHECKPOINTS = "config.json", "reading.json", "result.json", "checkpoints"
 """What a run's folder holds, beside metrics.csv and events."""
@@ -81,7 +81,7 @@ class Run:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Judge images uint8 or float [N, 128, 128] or [N, 128, 128, 1]; float32 [N, K]."""
         images = _with_channel(images)
-        size = min(BATCH, max(8, 1 << (len(images) - 1).bit_length())) if len(images) else BATCH
+        size = BATCHES[len(images) > BATCHES[1] // 2]
         parts = [np.zeros((0, len(self.classes)), np.float32)]
         for start in range(0, len(images), size):
             part = images[start : start + size]
@@ -89,6 +89,11 @@ class Run:
             filled[: len(part)] = part
             parts.append(np.asarray(self._judge(self.variables, filled))[: len(part)])
         return np.concatenate(parts)
+
+    def warm_up(self) -> None:
+        """Compile what `logits` runs for any number of images."""
+        for size in BATCHES:
+            self.logits(np.zeros((size, 128, 128), np.uint8))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes, float32 [N, K]; images as `logits` takes."""
