@@ -70,6 +70,10 @@ def udp(source=1000, destination=53, *, data=b"") -> bytes:
     return struct.pack(">HHHH", source, destination, 8 + len(data), 0) + data
 
 
+def sctp(source=1000, destination=2905, *, data=b"") -> bytes:
+    return struct.pack(">HHII", source, destination, 7, 0) + data
+
+
 def ipv4(
     data: bytes,
     *,
@@ -77,14 +81,20 @@ def ipv4(
     destination="10.0.0.2",
     protocol=6,
     fragment=0,
+    number=0,
     total=None,
     words=5,
     version=4,
 ) -> bytes:
-    """Return an IPv4 datagram; the checksum stays 0."""
+    """Return an IPv4 datagram; the checksum stays 0.
+
+    `number` is its identification, `fragment` the word with the bits and the offset behind it.
+    """
     ends = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
     total = words * 4 + len(data) if total is None else total
-    head = struct.pack(">BBHHHBBH", version << 4 | words, 0, total, 0, fragment, 64, protocol, 0)
+    head = struct.pack(
+        ">BBHHHBBH", version << 4 | words, 0, total, number, fragment, 64, protocol, 0
+    )
     return head + ends + bytes(max(0, words - 5) * 4) + data
 
 
@@ -96,7 +106,92 @@ def ipv6(
     return struct.pack(">IHBB", version << 28, length, protocol, 64) + ends + data
 
 
+def fragment_header(protocol=6, *, offset=0, more=0, number=1) -> bytes:
+    """Return the IPv6 extension header of a fragment; the offset in units of 8 bytes."""
+    return struct.pack(">BBHI", protocol, 0, offset << 3 | more, number)
+
+
 def ethernet(data: bytes, *, kind=0x0800, tags=()) -> bytes:
     """Return an Ethernet frame; `tags` are the types of its VLAN tags."""
     tagged = b"".join(struct.pack(">HH", tag, 7) for tag in tags)
     return b"\x02" * 6 + b"\x04" * 6 + tagged + struct.pack(">H", kind) + data
+
+
+def snap(data: bytes, *, kind=0x0800, organisation=b"\0\0\0") -> bytes:
+    """Return an LLC header with SNAP before the data."""
+    return b"\xaa\xaa\x03" + organisation + struct.pack(">H", kind) + data
+
+
+def mpls(data: bytes, *, labels=1) -> bytes:
+    """Return a stack of labels, the last one marked, before the data."""
+    entries = [struct.pack(">I", (100 + n) << 12 | 64) for n in range(labels)]
+    entries[-1] = struct.pack(">I", 77 << 12 | 0x100 | 64)
+    return b"".join(entries) + data
+
+
+def pppoe(data: bytes, *, protocol=b"\x00\x21", kind=0x11, code=0) -> bytes:
+    """Return a PPPoE header and a PPP protocol before the data."""
+    return struct.pack(">BBHH", kind, code, 5, len(protocol + data)) + protocol + data
+
+
+def wireless(data: bytes, *, control=0x0008, quality=b"", padding=b"") -> bytes:
+    """Return an 802.11 frame around what follows its header.
+
+    `control` is the frame control as a little-endian number (data: 8, and 0x80 for QoS, 0x100 to
+    and 0x200 from the distribution system, 0x4000 protected, 0x8000 order); `quality` stands where
+    the QoS control and what follows it do.
+    """
+    addresses = 4 if control & 0x300 == 0x300 else 3
+    head = struct.pack("<HH", control, 0) + b"\x02" * 18 + bytes(2) + b"\x04" * 6 * (addresses - 3)
+    return head + quality + padding + data
+
+
+def radiotap(frame: bytes, *, present=(0,), fields=b"", version=0, length=None) -> bytes:
+    """Return a radiotap header with these words of field bits, and fields, before a frame."""
+    words = b"".join(struct.pack("<I", word) for word in present)
+    length = 4 + len(words) + len(fields) if length is None else length
+    return struct.pack("<BBH", version, 0, length) + words + fields + frame
+
+
+def ppi(frame: bytes, *, link=1, fields=b"", length=None) -> bytes:
+    length = 8 + len(fields) if length is None else length
+    return struct.pack("<BBHI", 0, 0, length, link) + fields + frame
+
+
+def nflog(*attributes: tuple[int, bytes], family=2, version=0) -> bytes:
+    """Return an NFLOG frame of (type, value) attributes."""
+    out = struct.pack("<BBH", family, version, 0)
+    for kind, value in attributes:
+        out += struct.pack("<HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return out
+
+
+def gre(data: bytes, *, protocol=0x0800, flags=0, version=0, fields=b"") -> bytes:
+    """Return a GRE header; `fields` are those that the flags announce."""
+    return struct.pack(">BBH", flags, version, protocol) + fields + data
+
+
+def vxlan(frame: bytes, *, flags=8) -> bytes:
+    return struct.pack(">B3xI", flags, 42 << 8) + frame
+
+
+def geneve(data: bytes, *, protocol=0x6558, options=b"", version=0) -> bytes:
+    return (
+        struct.pack(">BBHI", version << 6 | len(options) // 4, 0, protocol, 42 << 8)
+        + options
+        + data
+    )
+
+
+def gtp(data: bytes, *, flags=0x30, kind=255, options=b"") -> bytes:
+    """Return a GTP-U header, with the four bytes of options and extension headers if any."""
+    return struct.pack(">BBHI", flags, kind, len(options + data), 99) + options + data
+
+
+def teredo(data: bytes, *, identifier=None, authentication=b"", origin=False) -> bytes:
+    """Return IPv6 behind the indications of Teredo that are asked for."""
+    head = b""
+    if identifier is not None:
+        lengths = bytes([len(identifier), len(authentication)])
+        head += b"\0\1" + lengths + identifier + authentication + bytes(9)
+    return head + (b"\0\0" + b"\xff" * 6 if origin else b"") + data
