@@ -120,6 +120,8 @@ def _ipv6(data: bytes, at: int, end: int) -> IpHeader:
             size = 8
             fragment = number(data, at + 2, 2)
             if fragment & 0xFFF9:  # an offset, or more fragments; else the fragment is atomic
+                if datagram is not None:  # a fragment of a fragment
+                    raise Dropped(MALFORMED)
                 datagram = (6, source, destination, 0, number(data, at + 4, 4))
                 later = fragment & 0xFFF8 != 0
         need(end, at + size)
