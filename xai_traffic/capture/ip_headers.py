@@ -29,7 +29,8 @@ class IpHeader(NamedTuple):
         transport: offset behind the IP headers.
         end: where the datagram ends in the captured bytes.
         declared: where it would end if nothing were cut off.
-        datagram: names the datagram that this is a fragment of; None if it is whole.
+        datagram: names the datagram that this is a fragment of, by the last IPv6 fragment header
+            where there are several; None if it is whole.
         later: whether this is a fragment without the datagram's first byte.
     """
 
@@ -120,8 +121,6 @@ def _ipv6(data: bytes, at: int, end: int) -> IpHeader:
             size = 8
             fragment = number(data, at + 2, 2)
             if fragment & 0xFFF9:  # an offset, or more fragments; else the fragment is atomic
-                if datagram is not None:  # a fragment of a fragment
-                    raise Dropped(MALFORMED)
                 datagram = (6, source, destination, 0, number(data, at + 4, 4))
                 later = fragment & 0xFFF8 != 0
         need(end, at + size)
