@@ -125,14 +125,15 @@ class SessionStream:
         self._groups.close()
 
     def _read(self) -> Generator[Sessions, None, None]:
-        with contextlib.closing(self._reader):
-            for batch in self._reader:
-                self._take(batch)
-                if self._early:
-                    self._expire()
-                yield from self._due()
-        while self._ready:
-            yield self._group()
+        with contextlib.closing(self._store):
+            with contextlib.closing(self._reader):
+                for batch in self._reader:
+                    self._take(batch)
+                    if self._early:
+                        self._expire()
+                    yield from self._due()
+            while self._ready:
+                yield self._group()
 
     def _until_stopped(self, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
         with contextlib.closing(chunks):
@@ -155,7 +156,7 @@ class SessionStream:
         """Make sessions ready to be handed over, but for those that the rules drop."""
         if not len(sessions):
             return
-        self._store.close(sessions["session"])
+        self._store.seal(sessions["session"])
         kept, dropped = choose_sessions(sessions, self.rules)
         self._dropped.update(dropped)
         if dropped:

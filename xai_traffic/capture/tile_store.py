@@ -20,7 +20,7 @@ class TileStore:
     """Tiles and packet rows by session, added as packets come and taken session by session.
 
     Rows lie in one array; those of a session are chained from its last one back, and the rows of
-    sessions that were taken are used again. A session that is closed takes no more tiles.
+    sessions that were taken are used again. A session that is sealed takes no more tiles.
 
     Args:
         width: bytes of a tile.
@@ -35,7 +35,7 @@ class TileStore:
         self._free = np.zeros(0, np.int64)  # a stack: the first `_left` of it
         self._left = 0
         self._last: dict[int, int] = {}  # last row of each session
-        self._closed: dict[int, int] = {}  # likewise
+        self._sealed: dict[int, int] = {}  # likewise
 
     @property
     def bytes(self) -> int:
@@ -48,7 +48,7 @@ class TileStore:
         Args:
             tiles: uint8 [n, width].
             packets: PACKET [n].
-            only_whole: leave out sessions whose first packet is not there: they were closed.
+            only_whole: leave out sessions whose first packet is not there: they were sealed.
         """
         order = np.argsort(packets["session"], kind="stable")
         numbers = packets["session"][order]
@@ -69,17 +69,17 @@ class TileStore:
         last = rows[np.append(first[1:], len(rows)) - 1] if len(first) else first
         self._last.update(zip(sessions, last.tolist(), strict=True))
 
-    def close(self, sessions: np.ndarray) -> None:
-        """Close sessions, int64 [n], some of which may have no tiles."""
+    def seal(self, sessions: np.ndarray) -> None:
+        """Seal sessions, int64 [n], some of which may have no tiles."""
         for session in sessions.tolist():
-            self._closed[session] = self._last.pop(session, -1)
+            self._sealed[session] = self._last.pop(session, -1)
 
     def take(self, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (tiles, PACKET rows) of closed sessions, int64 [n], and forget them.
+        """Return (tiles, PACKET rows) of sealed sessions, int64 [n], and forget them.
 
         Those of a session are in its order, sessions mixed.
         """
-        row = np.array([self._closed.pop(session) for session in sessions.tolist()], np.int64)
+        row = np.array([self._sealed.pop(session) for session in sessions.tolist()], np.int64)
         found = []
         while len(row := row[row >= 0]):
             found.append(row)
@@ -91,9 +91,15 @@ class TileStore:
         return tiles, packets
 
     def last_times(self) -> np.ndarray:
-        """Return the time of the last tile of each session that is not closed, ns, int64."""
+        """Return the time of the last tile of each session that is not sealed, ns, int64."""
         rows = np.fromiter(self._last.values(), np.int64, len(self._last))
         return self._rows["packet"]["time_ns"][rows]
+
+    def close(self) -> None:
+        """Forget all, and the temporary file."""
+        self._rows, self._left = np.zeros(0, self._row), 0
+        if self._file is not None:
+            self._file.close()
 
     def _take_rows(self, count: int) -> np.ndarray:
         if count > self._left:
