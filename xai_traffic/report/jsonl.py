@@ -1,7 +1,7 @@
 """explanations.jsonl: one line a session, for programs.
 
 A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
-`label`, `probability`, `probabilities`) and beside it:
+`label`, `probability`, `probabilities`, `end`, `tunnel`, its endpoints) and beside it:
 
     truth       the session's label where the data has one, else null
     target      the class whose logit is explained, the verdict's

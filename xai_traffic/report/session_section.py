@@ -62,14 +62,25 @@ def session_section(
 
 
 def endpoints(verdict: dict) -> str:
-    """Return both ends of a session, IPv6 addresses in brackets where a port follows."""
+    """Return both ends of a session, and those of the tunnel it lies in.
+
+    IPv6 addresses stand in brackets where a port follows.
+    """
     ends = []
     for side in ("source", "destination"):
         address, port = verdict[side], verdict[f"{side}_port"]
         if port:
             address = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         ends.append(text(address))
-    return f'<span class="address">{ends[0]}</span> → <span class="address">{ends[1]}</span>'
+    shown = f'<span class="address">{ends[0]}</span> → <span class="address">{ends[1]}</span>'
+    if verdict["tunnel"]:
+        outer = [text(verdict[f"outer_{side}"]) for side in ("source", "destination")]
+        shown += (
+            f' <span class="quiet">in {text(verdict["tunnel"])} '
+            f'<span class="address">{outer[0]}</span> → <span class="address">{outer[1]}</span>'
+            "</span>"
+        )
+    return shown
 
 
 def _head(explained: Explained, key: str) -> str:
