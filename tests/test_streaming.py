@@ -160,7 +160,7 @@ def test_whatever_is_judged_of_a_pipe_with_all_its_tiles_has_the_same_image(
         found = rows(groups)
         complete = [n for n, row in found.items() if row["tiles"] == same[n]["tiles"]]
         assert {"packet limit", "quiet"} < {row["end"] for row in found.values()}
-        assert len(complete) > len(same) // 3
+        assert len(complete) > 10
         assert all(images(groups)[number] == expected[number] for number in complete)
 
 
