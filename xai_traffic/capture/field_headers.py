@@ -1,4 +1,4 @@
-"""Names for the bytes of link, IP and transport headers.
+"""Names for the bytes of IP and transport headers.
 
 Every byte gets one name, where Wireshark has several for parts of it or none for all of it:
 `ip.version` stands for the byte of version and header length, `ip.flags` for flags and fragment
@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xai_traffic.capture.field_spans import Spans
-from xai_traffic.capture.records import ICMP, TCP, UDP
-
-ETHERNET, SLL, SLL2 = 1, 113, 276
-NULL_LINKS = (0, 108)
+from xai_traffic.capture.ip_headers import AUTHENTICATION, EXTENSION_HEADERS, FRAGMENT_HEADER
+from xai_traffic.capture.records import ICMP, SCTP, TCP, UDP
 
 TCP_OPTIONS = {
     2: "tcp.options.mss",
@@ -46,59 +44,30 @@ IP_OPTIONS = {
 EXTENSIONS = {0: "ipv6.hopopts", 43: "ipv6.routing", 60: "ipv6.dstopts"}
 
 
-def name_link(spans: Spans, link: int) -> None:
-    """Name the bytes before the IP header; `spans` ends where it begins."""
-    if link == ETHERNET:
-        spans.take("eth.dst", 6)
-        spans.take("eth.src", 6)
-        kind = spans.take_number("eth.type", 2)
-        _name_tags(spans, kind)
-    elif link == SLL:
-        spans.take("sll.pkttype", 2)
-        spans.take("sll.hatype", 2)
-        _name_cooked_address(spans, spans.take_number("sll.halen", 2))
-        _name_tags(spans, spans.take_number("sll.etype", 2))
-    elif link == SLL2:
-        kind = spans.take_number("sll.etype", 2)
-        spans.take("sll.unused", 2)
-        spans.take("sll.ifindex", 4)
-        spans.take("sll.hatype", 2)
-        spans.take("sll.pkttype", 1)
-        _name_cooked_address(spans, spans.take_number("sll.halen", 1))
-        _name_tags(spans, kind)
-    elif link in NULL_LINKS:
-        spans.take("null.family", 4)
-    spans.rest("frame")
-
-
-def _name_cooked_address(spans: Spans, size: int) -> None:
-    """Name the eight address bytes of a Linux cooked header."""
-    used = min(size, 8)
-    spans.take({6: "sll.src.eth", 4: "sll.src.ipv4"}.get(used, "sll.src.other"), used)
-    spans.take("sll.unused", 8 - used)
-
-
-def _name_tags(spans: Spans, kind: int) -> None:
-    """Name VLAN tags up to the IP header; `kind` is the type that announces the first one."""
-    while spans.left >= 4:
-        provider = kind == 0x88A8
-        spans.take("ieee8021ad.id" if provider else "vlan.id", 2)
-        kind = spans.take_number("vlan.etype", 2)
-
-
 def name_network(spans: Spans, transport: int) -> None:
     """Name an IP header, options and extension headers included, up to `transport`."""
     inner = spans.part(transport - spans.position)
     version = inner.number(1) >> 4
-    if version == 4:
-        _name_ip4(inner)
-    elif version == 6:
-        _name_ip6(inner)
+    name_ip(inner)
     inner.rest("ip" if version == 4 else "ipv6" if version == 6 else "frame")
 
 
-def _name_ip4(spans: Spans) -> None:
-    for name, size in (
+def name_ip(spans: Spans) -> int:
+    """Name an IP header as long as it says it is, and return the protocol behind it.
+
+    0 (which no transport has) where there is no IP header, or nothing behind it.
+    """
+    version = spans.number(1) >> 4
+    if version not in (4, 6):
+        return 0
+    return _name_ip4(spans) if version == 4 else _name_ip6(spans)
+
+
+def _name_ip4(spans: Spans) -> int:
+    spans.begin("ip")
+    header = spans.part((spans.number(1) & 15) * 4)
+    protocol = header.number(1, 9)
+    header.take_all(
         ("ip.version", 1),
         ("ip.dsfield", 1),
         ("ip.len", 2),
@@ -109,53 +78,53 @@ def _name_ip4(spans: Spans) -> None:
         ("ip.checksum", 2),
         ("ip.src", 4),
         ("ip.dst", 4),
-    ):
-        spans.take(name, size)
-    _name_options(spans, "ip.options", IP_OPTIONS, "ip.opt.type", "ip.opt.padding")
+    )
+    _name_options(header, "ip.options", IP_OPTIONS, "ip.opt.type", "ip.opt.padding")
+    return protocol
 
 
-def _name_ip6(spans: Spans) -> None:
-    spans.take("ipv6.version", 1)
-    spans.take("ipv6.tclass", 1)
-    spans.take("ipv6.flow", 2)
-    spans.take("ipv6.plen", 2)
+def _name_ip6(spans: Spans) -> int:
+    spans.begin("ipv6")
+    spans.take_all(("ipv6.version", 1), ("ipv6.tclass", 1), ("ipv6.flow", 2), ("ipv6.plen", 2))
     following = spans.take_number("ipv6.nxt", 1)
-    spans.take("ipv6.hlim", 1)
-    spans.take("ipv6.src", 16)
-    spans.take("ipv6.dst", 16)
-    while spans.left:
-        upper = spans.number(1)
-        if following == 44:
+    spans.take_all(("ipv6.hlim", 1), ("ipv6.src", 16), ("ipv6.dst", 16))
+    while spans.left and following in (*EXTENSION_HEADERS, FRAGMENT_HEADER, AUTHENTICATION):
+        upper, size = spans.number(1), (spans.number(1, 1) + 1) * 8
+        if following == FRAGMENT_HEADER:
             header = spans.part(8)
-            header.take("ipv6.fraghdr.nxt", 1)
-            header.take("ipv6.fraghdr.reserved_octet", 1)
-            header.take("ipv6.fraghdr.offset", 2)
+            header.take_all(
+                ("ipv6.fraghdr.nxt", 1),
+                ("ipv6.fraghdr.reserved_octet", 1),
+                ("ipv6.fraghdr.offset", 2),
+            )
             header.rest("ipv6.fraghdr.ident")
-        elif following == 51:
+        elif following == AUTHENTICATION:
             header = spans.part((spans.number(1, 1) + 2) * 4)
-            header.take("ah.next_header", 1)
-            header.take("ah.length", 1)
-            header.take("ah.reserved", 2)
-            header.take("ah.spi", 4)
-            header.take("ah.sequence", 4)
+            header.take_all(
+                ("ah.next_header", 1),
+                ("ah.length", 1),
+                ("ah.reserved", 2),
+                ("ah.spi", 4),
+                ("ah.sequence", 4),
+            )
             header.rest("ah.icv")
-        else:
-            name = EXTENSIONS.get(following, "ipv6")
-            header = spans.part((spans.number(1, 1) + 1) * 8)
-            known = following in EXTENSIONS
-            header.take(f"{name}.nxt" if known else name, 1)
-            header.take(f"{name}.len" if known else name, 1)
+        elif following in EXTENSIONS:
+            header, name = spans.part(size), EXTENSIONS[following]
+            header.take_all((f"{name}.nxt", 1), (f"{name}.len", 1))
             if following == 43:
-                header.take("ipv6.routing.type", 1)
-                header.take("ipv6.routing.segleft", 1)
-            header.rest("ipv6.opt" if following in (0, 60) else name)
+                header.take_all(("ipv6.routing.type", 1), ("ipv6.routing.segleft", 1))
+            header.rest(name if following == 43 else "ipv6.opt")
+        else:
+            spans.take("ipv6", size)
         following = upper
+    return following
 
 
 def name_transport(spans: Spans, protocol: int) -> None:
-    """Name a TCP or UDP header; `spans` ends with it."""
+    """Name a TCP, UDP or SCTP header; `spans` ends with it."""
     if protocol == TCP:
-        for name, size in (
+        spans.begin("tcp")
+        spans.take_all(
             ("tcp.srcport", 2),
             ("tcp.dstport", 2),
             ("tcp.seq", 4),
@@ -165,8 +134,7 @@ def name_transport(spans: Spans, protocol: int) -> None:
             ("tcp.window_size_value", 2),
             ("tcp.checksum", 2),
             ("tcp.urgent_pointer", 2),
-        ):
-            spans.take(name, size)
+        )
         _name_options(
             spans,
             "tcp.options",
@@ -177,9 +145,18 @@ def name_transport(spans: Spans, protocol: int) -> None:
         )
         spans.rest("tcp.options")
     elif protocol == UDP:
+        spans.begin("udp")
         for name in ("udp.srcport", "udp.dstport", "udp.length", "udp.checksum"):
             spans.take(name, 2)
         spans.rest("udp")
+    elif protocol == SCTP:
+        spans.begin("sctp")
+        spans.take_all(
+            ("sctp.srcport", 2),
+            ("sctp.dstport", 2),
+            ("sctp.verification_tag", 4),
+            ("sctp.checksum", 4),
+        )
     spans.rest("frame")
 
 

@@ -12,18 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from xai_traffic.capture import field_applications as applications
-from xai_traffic.capture.field_headers import (
-    name_icmp,
-    name_link,
-    name_network,
-    name_transport,
-)
+from xai_traffic.capture.field_headers import name_icmp, name_ip, name_network, name_transport
+from xai_traffic.capture.field_links import ETHERNET, WIRELESS, name_link
 from xai_traffic.capture.field_spans import Field, Spans
-from xai_traffic.capture.records import ICMP, ICMP6, NONE, TCP, UDP
+from xai_traffic.capture.field_tunnels import name_tunnel
+from xai_traffic.capture.records import FRAGMENT, ICMP, ICMP6, NONE, SCTP, TCP, UDP
 
 __all__ = ["Field", "describe", "dissect"]
 
-_PROTOCOLS = {TCP: "TCP", UDP: "UDP", ICMP: "ICMP", ICMP6: "ICMPv6"}
+_PROTOCOLS = {TCP: "TCP", UDP: "UDP", SCTP: "SCTP", ICMP: "ICMP", ICMP6: "ICMPv6"}
 _FLAGS = ((2, "SYN"), (1, "FIN"), (4, "RST"), (32, "URG"), (16, "ACK"))
 _REPLIES = {1: "format error", 2: "server failure", 3: "no such name", 5: "refused"}
 _LONGEST = 80  # characters of a host name, path or line that a description quotes
@@ -45,12 +42,47 @@ def dissect(tile: Any, row: Mapping[str, Any]) -> list[Field]:
     places = _places(data, row)
     spans = Spans(data, 0, len(data))
     protocol, link = int(row["protocol"]), int(row["link"])
-    name_link(spans.part(places["network"]), link)
+    name_encapsulation(spans.part(places["network"]), link, int(row["depth"]))
     name_network(spans, places["transport"])
     name_transport(spans.part(places["payload"] - spans.position), protocol)
-    _name_payload(spans.part(places["end"] - spans.position), data, places, protocol)
-    spans.rest("eth.trailer")
-    return spans.fields
+    payload = spans.part(places["end"] - spans.position)
+    if int(row["transport"]) == NONE and int(row["flags"]) & FRAGMENT:
+        payload.rest("payload")  # maybe a later fragment: no message begins here
+    else:
+        _name_payload(payload, data, places, protocol)
+    _name_trailers(spans, data, row)
+    return spans.numbered()
+
+
+def name_encapsulation(spans: Spans, link: int, depth: int) -> None:
+    """Name all that lies before the session's IP header, which begins where `spans` ends.
+
+    The headers are followed as the cores do, `depth` tunnels inwards. What they do not explain (in
+    rows of a core there is nothing) is `frame`.
+    """
+    if spans.left:
+        name_link(spans, link)
+    for _ in range(depth):
+        protocol, ports = name_ip(spans), (0, 0)
+        if protocol == UDP:
+            ports = spans.number(2), spans.number(2, 2)
+            name_transport(spans.part(8), UDP)
+        name_tunnel(spans, protocol, ports)
+    spans.rest("frame")
+
+
+def _name_trailers(spans: Spans, data: bytes, row: Mapping[str, Any]) -> None:
+    """Name what follows the session's datagram: trailers of an inner and of the outer frame."""
+    link = int(row["link"])
+    trailer = "wlan.fcs" if link in WIRELESS else "eth.trailer" if link == ETHERNET else "frame"
+    if int(row["outer"]) != NONE and int(row["depth"]):
+        frames = [protocol for protocol, _ in spans.layers].count("eth")
+        bridged = frames > (link == ETHERNET)
+        around = _datagram_end(data, int(row["outer"])) or len(data)
+        inner = spans.part(around - spans.position)
+        inner.rest("eth.trailer" if bridged else "frame")
+        trailer += "#1" if bridged and link == ETHERNET else ""
+    spans.rest(trailer)
 
 
 def _places(data: bytes, row: Mapping[str, Any]) -> dict[str, int]:
