@@ -65,7 +65,8 @@ def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
     if name == STANDARD_INPUT:
         if sys.stdin is None:
             raise CaptureError(name, "standard input is closed: pipe a capture into it")
-        stream: BinaryIO = sys.stdin.buffer
+        # Past its buffer: a thread that waits in there would keep the interpreter from its exit.
+        stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     else:
         try:
             stream = open(name, "rb", buffering=0)  # noqa: SIM115 - closed by _read_all
