@@ -41,9 +41,8 @@ def dissect(tile: Any, row: Mapping[str, Any]) -> list[Field]:
     data = bytes(tile)[: int(row["length"])]
     places = _places(data, row)
     spans = Spans(data, 0, len(data))
-    protocol, link = int(row["protocol"]), int(row["link"])
-    name_encapsulation(spans.part(places["network"]), link, int(row["depth"]))
-    name_network(spans, places["transport"])
+    protocol = int(row["protocol"])
+    _name_headers(spans, places, int(row["link"]), int(row["depth"]))
     name_transport(spans.part(places["payload"] - spans.position), protocol)
     payload = spans.part(places["end"] - spans.position)
     if int(row["transport"]) == NONE and int(row["flags"]) & FRAGMENT:
@@ -52,6 +51,25 @@ def dissect(tile: Any, row: Mapping[str, Any]) -> list[Field]:
         _name_payload(payload, data, places, protocol)
     _name_trailers(spans, data, row)
     return spans.numbered()
+
+
+def header_fields(data: bytes, row: Mapping[str, Any], link: int, depth: int) -> list[Field]:
+    """Return the fields before the transport header, without numbers of layers.
+
+    Args:
+        data: the captured bytes of a tile.
+        row: `network`, `transport` and `payload` of its packet row.
+        link: link type.
+        depth: tunnels.
+    """
+    spans = Spans(data, 0, len(data))
+    _name_headers(spans, _places(data, row), link, depth)
+    return spans.fields
+
+
+def _name_headers(spans: Spans, places: dict[str, int], link: int, depth: int) -> None:
+    name_encapsulation(spans.part(places["network"]), link, depth)
+    name_network(spans, places["transport"])
 
 
 def name_encapsulation(spans: Spans, link: int, depth: int) -> None:

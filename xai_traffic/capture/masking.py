@@ -5,18 +5,28 @@ are read from the tile itself, so a tile that is masked already must not be mask
 
     addresses   MAC, IPv4 and IPv6 addresses. The initiator's bytes become 01, the responder's 02:
                 direction stays, identity goes. Multicast and broadcast addresses are kept. Of a
-                Linux cooked header the one address it has, the sender's, with its padding.
-    ports       TCP and UDP ports.
-    ids         IPv4 identification and header checksum, IPv6 flow label, TCP sequence and
-                acknowledgement number, TCP and UDP checksum, both TCP time-stamp option values.
-    ttl         IPv4 time to live, IPv6 hop limit.
+                Linux cooked header the one address it has, the sender's, with its padding. What
+                belongs to neither side (hops of a source route, the network of Wi-Fi stations
+                without an access point, a Teredo client's origin) becomes 00.
+    ports       TCP, UDP and SCTP ports.
+    ids         IPv4 identification and header checksum, IPv6 flow label and fragment
+                identification, TCP sequence and acknowledgement number, TCP, UDP and SCTP checksum,
+                SCTP verification tag, both TCP time-stamp option values. VLAN identifiers, and what
+                takes their part elsewhere: MPLS labels, VXLAN and Geneve network identifiers, GRE
+                keys, GTP tunnel endpoints, PPPoE sessions, security parameter indices; sequence
+                numbers, checksums and clocks of such headers.
+    ttl         IPv4 time to live, IPv6 hop limit, MPLS time to live.
     window      TCP window.
     options     all bytes of TCP options.
     header      every byte outside the transport payload, the link layer's header and its trailer
                 behind the datagram included, except the IP version nibble, the IP protocol (next
                 header) byte and the TCP flags byte. IP options and extension headers are headers.
-    payload     transport payload up to the end of the datagram. For protocols other than TCP and
-                UDP everything behind the IP header is payload.
+    payload     transport payload up to the end of the datagram. For protocols other than TCP, UDP
+                and SCTP everything behind the IP header is payload.
+
+In a tunnel all this holds for every layer down to the headers that make the session; `header`
+keeps its three fields of these alone. Where the outermost headers make the session (tunnels
+"outer"), what they carry is payload, as are the packets that ICMP errors quote.
 
 All zero what they hide, but `addresses`. Names compose with "+" into the union, in any order;
 `header` covers what the others hide of headers, so zero wins over 01 and 02.
@@ -30,20 +40,24 @@ from typing import Any
 
 import numpy as np
 
-from xai_traffic.capture.records import NONE, TCP, UDP
+from xai_traffic.capture.field_masks import FIELDS, INITIATOR, RESPONDER, covers
+from xai_traffic.capture.fields import header_fields
+from xai_traffic.capture.records import NONE, SCTP, TCP, UDP
+from xai_traffic.capture.shims import MAX_TAGS, VLAN_TAGS
 from xai_traffic.errors import ConfigError
 
-MASK_VERSION = 1
+MASK_VERSION = 2
 """Raised whenever the same mask would hide other bytes."""
 
 MASKS = ("addresses", "ports", "ids", "ttl", "window", "options", "header", "payload")
 """Names of the masks, in the order of a canonical mask name."""
 
-INITIATOR, RESPONDER = 1, 2
-"""What the bytes of an address become."""
-
-_COLUMNS = ("length", "network", "transport", "payload", "link", "protocol", "direction")
+_COLUMNS = ("length", "network", "transport", "payload", "link", "protocol", "direction", "depth")
 _ETHERNET, _SLL, _SLL2 = 1, 113, 276
+_LINK_SIZES = {0: 4, 108: 4, 104: 4, _SLL: 16, _SLL2: 20}
+"""Of link layers whose own bytes hold nothing that is not hidden by its offset."""
+
+_BY_NAME = {"addresses", *FIELDS}
 _ABSENT = 1 << 20  # an offset behind any tile, so that what begins there hides nothing
 _ROWS = 8192  # rows worked on at once: the working arrays stay within a few MiB
 _TIMESTAMP = 8  # TCP option kind
@@ -135,6 +149,7 @@ def _worked_out(
             for name in names:
                 if name != "payload":
                     getattr(part, f"hide_{name}")()
+            part.hide_by_name(tuple(name for name in names if name in _BY_NAME))
         if "payload" in names:
             part.hide_range(part.payload, part.end)
         yield rows, part.keep, part.fill
@@ -167,6 +182,7 @@ class _Part:
     link: np.ndarray
     protocol: np.ndarray
     direction: np.ndarray
+    depth: np.ndarray
 
     @classmethod
     def of(cls, tiles: np.ndarray, columns: dict[str, np.ndarray]) -> _Part:
@@ -192,6 +208,7 @@ class _Part:
             link=columns["link"],
             protocol=columns["protocol"],
             direction=columns["direction"],
+            depth=columns["depth"],
         )
         part.version = part.byte(network) >> 4
         # a length of zero stands for "as long as it is": segmentation offload, jumbograms
@@ -259,7 +276,8 @@ class _Part:
 
     def hide_ports(self) -> None:
         """Hide source and destination port."""
-        self.hide_field(self.transport, 4, (self.protocol == TCP) | (self.protocol == UDP))
+        ports = np.isin(self.protocol, (TCP, UDP, SCTP))
+        self.hide_field(self.transport, 4, ports)
 
     def hide_ids(self) -> None:
         """Hide what numbers packets and bytes, and the checksums that depend on it."""
@@ -272,7 +290,53 @@ class _Part:
         self.hide_field(self.transport + 4, 8, tcp)
         self.hide_field(self.transport + 16, 2, tcp)
         self.hide_field(self.transport + 6, 2, udp)
+        self.hide_field(self.transport + 4, 8, self.protocol == SCTP)
         self.hide_timestamps()
+        for offset, tagged in self.tags():
+            self.hide(offset, tagged, bits=0xF0)  # the other half is the priority
+            self.hide(offset + 1, tagged)
+
+    def tags(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return offsets of VLAN tags behind Ethernet headers, each with the rows that have it."""
+        found = []
+        offset = np.full_like(self.network, 14)
+        going = (self.link == _ETHERNET) & (self.link_size > 14)
+        for _ in range(MAX_TAGS):
+            going = going & (offset < self.link_size) & np.isin(self.word(offset - 2), VLAN_TAGS)
+            if not going.any():
+                break
+            found.append((offset, going))
+            offset = offset + 4
+        return found
+
+    def unusual(self) -> np.ndarray:
+        """Return bool [n]: rows with headers besides a plain link header and the session's own."""
+        usual = np.zeros_like(self.network)
+        for link, size in _LINK_SIZES.items():
+            usual = np.where(self.link == link, size, usual)
+        ethernet = self.link == _ETHERNET
+        usual = np.where(ethernet, 14, usual)
+        for offset, tagged in self.tags():
+            usual = np.where(tagged, offset + 4, usual)
+        before = (self.network < _ABSENT) & (self.network > 0)
+        around = before & ((self.depth > 0) | (self.network != usual))
+        behind = np.where(self.transport < _ABSENT, self.transport, self.payload) - self.network
+        long = (self.version == 4) & (behind > 20) | (self.version == 6) & (behind > 40)
+        return around | before & (self.network >= self.length) | long & (self.network < _ABSENT)
+
+    def hide_by_name(self, names: tuple[str, ...]) -> None:
+        """Hide what lies around and between the session's own headers, packet by packet."""
+        for row in np.flatnonzero(self.unusual()) if names else ():
+            data = self.tiles[row, : self.length[row]].tobytes()
+            places = {
+                name: NONE if (place := int(getattr(self, name)[row])) >= _ABSENT else place
+                for name in ("network", "transport", "payload")
+            }
+            fields = header_fields(data, places, int(self.link[row]), int(self.depth[row]))
+            for start, end, keep, fill in covers(data, fields, names, int(self.direction[row])):
+                self.keep[row, start:end] &= np.frombuffer(keep, np.uint8)
+                if self.fill is not None:
+                    self.fill[row, start:end] = fill
 
     def hide_timestamps(self) -> None:
         """Walk the TCP options of all rows in step and hide both time-stamp values."""
