@@ -1,14 +1,20 @@
-"""Verdicts on captures that end badly: what came before counts, and the exit status tells."""
+"""Verdicts: what they say, and of captures that end badly those on what came before."""
 
+import itertools
 import json
 import os
+import re
+import signal
 
+import numpy as np
 import pytest
+from capture_bytes import ethernet, ipv4, pcap, tcp
 from explained_run import make_run, write_capture
 
 from xai_traffic.cli import main
 from xai_traffic.errors import XaiTrafficError
-from xai_traffic.evaluation.classify import classify
+from xai_traffic.evaluation.classify import classify, judge
+from xai_traffic.report.session_section import endpoints
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +68,62 @@ def test_a_mistyped_path_costs_the_good_ones_nothing(command, tmp_path, capsys):
     assert output.out.count("\n") == 5
     assert "typo.pcap: there is no such file" in output.err
     assert "empty: this folder holds no capture" in output.err
+
+
+def test_an_interruption_judges_what_was_read_and_leaves_the_rest(
+    command, tmp_path, capsys, monkeypatch
+):
+    paths = [str(write_capture(tmp_path / f"{name}.pcap")) for name in "ab"]
+
+    def judge_interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return judge(*arguments)
+
+    monkeypatch.setattr("xai_traffic.evaluation.classify.judge", judge_interrupted)
+    assert command(["classify", "RUN", *paths]) == 1
+    output = capsys.readouterr()
+    assert {json.loads(line)["capture"] for line in output.out.splitlines()} == {paths[0]}
+    assert output.out.count("\n") == 5 and f"{paths[1]}: not read" in output.err
+    assert "SIGTERM: stopping as soon as what was read is judged" in output.err
+
+
+def test_a_file_that_is_stopped_says_so_behind_its_verdicts(run, tmp_path):
+    capture = write_capture(tmp_path / "a.pcap")
+    said = classify(run, capture, stop=lambda: True)
+    assert [verdict["session"] for verdict in itertools.islice(said, 5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(XaiTrafficError, match="a.pcap: stopped"):
+        next(said)
+    live = list(classify(run, capture, live=True, stop=lambda: True))
+    assert len(live) == 5  # a live stream has no other way to end
+
+
+def test_verdicts_are_those_of_the_whole_capture(run, tmp_path):
+    capture = write_capture(tmp_path / "a.pcap")
+    sessions = run.read(capture)
+    probabilities = run.predict(sessions.images())
+    for live in (False, True):
+        said = list(classify(run, capture, "a", live=live))
+        assert [verdict["session"] for verdict in said] == sessions.table["session"].to_pylist()
+        found = [list(verdict["probabilities"].values()) for verdict in said]
+        np.testing.assert_allclose(found, probabilities, atol=2e-6)
+        assert {verdict["end"] for verdict in said} == {"capture end"}
+
+
+def test_a_tunnel_is_told_beside_the_endpoints(run, tmp_path):
+    inner = ipv4(tcp(1000, 80, data=b"x"), source="10.1.1.1", destination="10.1.1.2")
+    outer = {"source": "192.0.2.1", "destination": "192.0.2.2"}
+    packet = ethernet(ipv4(inner, protocol=4, **outer))
+    (tmp_path / "a.pcap").write_bytes(pcap([packet]))
+    (verdict,) = classify(run, tmp_path / "a.pcap", "a")
+    assert (verdict["source"], verdict["destination"]) == ("10.1.1.1", "10.1.1.2")
+    told = {name: verdict[name] for name in ("tunnel", "outer_source", "outer_destination")}
+    assert told == {
+        "tunnel": "ipip", "outer_source": "192.0.2.1", "outer_destination": "192.0.2.2",
+    }  # fmt: skip
+    shown = re.sub("<[^>]*>", "", endpoints(verdict))
+    assert shown == "10.1.1.1:1000 → 10.1.1.2:80 in ipip 192.0.2.1 → 192.0.2.2"
+    outside = {**verdict, "tunnel": None}
+    assert re.sub("<[^>]*>", "", endpoints(outside)) == "10.1.1.1:1000 → 10.1.1.2:80"
 
 
 def test_classify_takes_a_name_that_is_no_text(command, tmp_path, capsys):

@@ -3,11 +3,15 @@
 import gzip
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from capture_bytes import ethernet, ipv4, pcap, tcp, udp
 
 import xai_traffic as xt
 from xai_traffic.cli import main
@@ -27,6 +31,9 @@ def folder(tmp_path_factory):
     command += [f"--config.data.path={dataset}", "--workdir", str(folder / "run")]
     assert main(command) == 0
     return folder
+
+
+COMMAND = [sys.executable, "-m", "xai_traffic.cli"]
 
 
 def a_capture(folder) -> str:
@@ -60,6 +67,10 @@ def test_every_verb_has_help(verb, capsys):
         ["convert", "x", "--out", "y", "--layers", "all", "--bogus"],
         ["explain", "run", "x.pcap", "--out", "y", "--sessions", "5-2"],
         ["explain", "run", "x.pcap", "--out", "y", "--sessions", "all"],
+        ["classify", "run", "x.pcap", "--quiet-after", "soon"],
+        ["classify", "run", "x.pcap", "--quiet-after", "-1"],
+        ["convert", "x", "--out", "y", "--tunnels", "both"],
+        ["convert", "x", "--out", "y", "--retransmissions", "mark"],
     ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):
@@ -76,6 +87,8 @@ def test_wrong_usage_is_status_2(arguments, capsys):
         (["convert", ".", "--out", "OUT", "--filter", "tcp and"], "filter"),
         (["convert", ".", "--out", "OUT", "--idle-timeout", "nan"], "idle_timeout"),
         (["convert", ".", "--out", "OUT", "--min-packets", "-1"], "min_packets"),
+        (["convert", ".", "--out", "OUT", "--community-id-seed", "-1"], "community_id_seed"),
+        (["convert", ".", "--out", "OUT", "--rule", "zeek", "--idle-timeout", "5"], "time-outs"),
         (["evaluate", "no-run"], "no-run"),
         (["classify", "no-run", "x.pcap"], "no-run"),
         (["train", "--config", "nothing.py", "--workdir", "OUT"], "nothing.py"),
@@ -168,6 +181,10 @@ VERDICT_KEYS = {
     "label",
     "probability",
     "probabilities",
+    "end",
+    "tunnel",
+    "outer_source",
+    "outer_destination",
 }
 
 
@@ -178,7 +195,7 @@ def test_classify_prints_a_line_a_session(folder, capsys):
     sessions = xt.load_run(folder / "run").read(capture)
     assert len(lines) == len(sessions.table)
     for line, session, source in zip(
-        lines,
+        sorted(lines, key=lambda line: line["session"]),
         sessions.table["session"].to_pylist(),
         sessions.table["source"].to_pylist(),
         strict=True,
@@ -197,7 +214,7 @@ def test_classify_reads_compressed_standard_input(folder, capsys):
     with open(capture, "rb") as stream:
         packed = gzip.compress(stream.read())
     done = subprocess.run(
-        [sys.executable, "-m", "xai_traffic.cli", "classify", str(folder / "run"), "-"],
+        [*COMMAND, "classify", str(folder / "run"), "-", "--quiet-after", "0"],
         input=packed,
         capture_output=True,
         check=True,
@@ -206,6 +223,78 @@ def test_classify_reads_compressed_standard_input(folder, capsys):
     assert [{**line, "capture": ""} for line in piped] == [
         {**line, "capture": ""} for line in direct
     ]
+
+
+def question(port: int) -> bytes:
+    return ethernet(ipv4(udp(port, 53, data=b"?"), protocol=17))
+
+
+def lines_of(stream) -> queue.Queue:
+    """Return the queue into which a thread puts what a process prints, line by line."""
+    lines: queue.Queue = queue.Queue()
+    threading.Thread(
+        target=lambda: [lines.put(json.loads(line)) for line in stream], daemon=True
+    ).start()
+    return lines
+
+
+@pytest.mark.parametrize("ending", ["end", "SIGTERM"])
+def test_classify_judges_a_pipe_while_it_runs(folder, ending):
+    """Fed piece by piece: verdicts are there before the pipe is closed."""
+    process = subprocess.Popen(
+        [*COMMAND, "classify", str(folder / "run"), "-", "--quiet-after", "20"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    lines = lines_of(process.stdout)
+
+    def feed(*records: tuple[int, bytes]) -> None:
+        data = pcap([(second, 0, packet) for second, packet in records])[24:]
+        for start in range(0, len(data), 50):  # records are cut anywhere
+            process.stdin.write(data[start : start + 50])
+            process.stdin.flush()
+
+    def told(count: int) -> dict:
+        """Return (why, packets) by session of the next verdicts."""
+        found = [lines.get(timeout=60) for _ in range(count)]
+        return {line["session"]: (line["end"], line["packets"]) for line in found}
+
+    with process:
+        process.stdin.write(pcap([]))
+        feed(*[(1, question(1))] * 64)
+        assert told(1) == {0: ("packet limit", 64)}
+        feed((2, question(2)), (3, question(1)))
+        feed((4, ethernet(ipv4(tcp(9, flags=2)))), (5, ethernet(ipv4(tcp(9, flags=2, sequence=8)))))
+        assert told(1) == {2: ("new connection", 1)}
+        feed((26, question(4)))
+        assert told(2) == {1: ("quiet", 1), 3: ("quiet", 1)}
+        feed((27, question(2)), (27, question(1)))  # both were judged already
+        if ending == "end":
+            process.stdin.close()
+        else:
+            process.stdin.write(b"\0" * 7)  # in the middle of a record
+            process.stdin.flush()
+            time.sleep(0.2)
+            process.terminate()
+        assert process.wait(60) == 0
+        assert told(1) == {4: ("capture end", 1)} and lines.empty()
+        said = process.stderr.read().decode()
+        assert ("SIGTERM: stopping" in said) == (ending == "SIGTERM")
+        assert "cut short" not in said and "Traceback" not in said
+
+
+def test_a_seed_of_the_community_id_may_be_wished_for(folder, capsys):
+    command = ["classify", str(folder / "run"), a_capture(folder)]
+    assert main(command) == 0
+    plain = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main([*command, "--community-id-seed", "1"]) == 0
+    seeded = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for one, other in zip(plain, seeded, strict=True):
+        assert one.pop("community_id") != other.pop("community_id")
+        assert one == other
+    assert main([*command, "--community-id-seed", "65536"]) == 1
+    assert "community_id_seed" in capsys.readouterr().err
 
 
 def test_classify_goes_on_after_a_bad_capture(folder, tmp_path, capsys):
@@ -244,7 +333,7 @@ def test_explain_takes_captures_or_data(folder, tmp_path, capsys):
 def test_output_that_cannot_be_written_is_a_failure(folder, tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
-    command = [sys.executable, "-m", "xai_traffic.cli", "convert", a_capture(folder), "--json"]
+    command = [*COMMAND, "convert", a_capture(folder), "--json"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*command, "--out", str(tmp_path / "out")],
