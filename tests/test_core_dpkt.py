@@ -34,7 +34,7 @@ def test_core_is_dpkt(captures, core, folder):
             continue
         if wanted is None:
             continue
-        result = run(core, data, filter="tcp or udp")
+        result = run(core, data, filter="tcp or udp", tunnels="outer")
         sessions = np.sort(result.sessions(), order="session")
         assert [
             (*ends_of(row), *row[["source_port", "destination_port", "protocol"]].tolist())
