@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from xai_traffic.capture.batches import CaptureReader
-from xai_traffic.capture.core import Batch, tile_shape
+from xai_traffic.capture.core import Batch
 from xai_traffic.capture.live import is_live, timed_chunks
 from xai_traffic.capture.reader import capture_name, open_chunks
 from xai_traffic.capture.records import ENDS
@@ -98,7 +98,7 @@ class SessionStream:
         self._reader = CaptureReader(
             path, rules, early=self._early, chunks=self._until_stopped(chunks)
         )
-        self._store = TileStore(tile_shape(rules)[0])
+        self._store: TileStore | None = None  # until the first batch shows how wide tiles are
         self._dropped: Counter[str] = Counter()
         self._ready: deque[np.ndarray] = deque()  # SESSION rows
         self._ready_count, self._ready_since = 0, 0.0
@@ -125,13 +125,16 @@ class SessionStream:
         self._groups.close()
 
     def _read(self) -> Generator[Sessions, None, None]:
-        with contextlib.closing(self._store):
-            with contextlib.closing(self._reader):
-                for batch in self._reader:
-                    self._take(batch)
-                    if self._early:
-                        self._expire()
-                    yield from self._due()
+        with contextlib.ExitStack() as to_close:
+            to_close.enter_context(contextlib.closing(self._reader))
+            for batch in self._reader:
+                if self._store is None:
+                    self._store = TileStore(batch.tiles.shape[1])
+                    to_close.enter_context(contextlib.closing(self._store))
+                self._take(batch)
+                if self._early:
+                    self._expire()
+                yield from self._due()
             while self._ready:
                 yield self._group()
 
