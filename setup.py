@@ -1,4 +1,4 @@
-"""Install xai_traffic; builds the C capture core where a compiler is at hand.
+"""Install xai_traffic; builds its two C parts where a compiler is at hand.
 
 Why each dependency is here:
     jax, flax, optax, orbax-checkpoint   models, optimisers and checkpoints
@@ -23,7 +23,7 @@ from setuptools.command.build_ext import build_ext
 
 
 class OptionalBuild(build_ext):
-    """Build the C core with optimisation; without a compiler the NumPy core serves."""
+    """Build the C parts with optimisation; without a compiler NumPy serves."""
 
     def build_extension(self, extension):
         if self.compiler.compiler_type != "msvc":
@@ -43,7 +43,14 @@ core = (
             define_macros=limited,
             py_limited_api=True,
             optional=True,
-        )
+        ),
+        Extension(
+            "xai_traffic.capture._images",
+            ["xai_traffic/capture/_images.c"],
+            define_macros=limited,
+            py_limited_api=True,
+            optional=True,
+        ),
     ]
 )
 test = [

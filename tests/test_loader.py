@@ -1,14 +1,20 @@
 """The loader: every session once, the same order everywhere, and exact resumption."""
 
 import dataclasses
+import gc
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_traffic.data.loader import Loader, gather_tiles
+from xai_traffic.capture.assembly import BatchMemory
+from xai_traffic.data.loader import BATCHES, Loader, Ring
 from xai_traffic.errors import ConfigError
+from xai_traffic.parallel.mesh import make_mesh
+from xai_traffic.parallel.sharding import put_batch
 
 
 @dataclasses.dataclass
@@ -134,11 +140,52 @@ def test_no_sessions_of_a_process_in_the_last_batch():
     assert [batch["weights"].sum() for batch in loader] == [2, 0]
 
 
-def test_gathered_batches_are_new():
-    first, count = DATA.first_tiles[:2], DATA.tile_counts[:2].astype(np.int64)
-    one = gather_tiles(DATA.tiles, first, count, 2, 64)
-    two = gather_tiles(DATA.tiles, first, count, 2, 64)
-    assert not np.shares_memory(one, two) and np.array_equal(one, two)
+def test_memory_is_used_again_when_nobody_has_it():
+    ring = Ring(2, 64)
+    first, count = DATA.first_tiles[:2], DATA.tile_counts[:2]
+
+    def fill():
+        return ring.take().fill(DATA.tiles, first, count)
+
+    address = fill().ctypes.data  # given back at once
+    assert fill().ctypes.data == address
+    held = [fill()[1:] for _ in range(BATCHES + 2)]  # views, beyond what is kept
+    assert len({view.ctypes.data for view in held}) == len(held)
+    assert all(np.array_equal(view[0], held[0][0]) for view in held)
+    address = held.pop(2).ctypes.data
+    assert fill()[1:].ctypes.data == address
+    memory = memoryview(fill())
+    assert fill().ctypes.data != np.asarray(memory).ctypes.data
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        jax.device_put,
+        jnp.asarray,
+        jax.jit(lambda tiles: tiles),
+        lambda tiles: put_batch({"tiles": tiles}, make_mesh())["tiles"],
+    ],
+)
+def test_batches_on_the_device_stay_what_they_are(put):
+    """On a CPU the device takes the memory as it lies; it must not be written again."""
+    wanted = [batch["tiles"].copy() for batch in Loader(DATA, ROWS, 8, 0)]
+    on_device = [put(batch["tiles"]) for batch in Loader(DATA, ROWS, 8, 0)]
+    for array, right in zip(on_device, wanted, strict=True):
+        np.testing.assert_array_equal(array, right)
+
+
+def test_memory_that_a_device_took_is_in_use():
+    memory = BatchMemory(2)
+    assert not memory.in_use
+    taken = jax.device_put(memory.batch).block_until_ready()
+    same = taken.unsafe_buffer_pointer() == memory.batch.ctypes.data
+    if jax.default_backend() == "cpu":
+        assert same, "JAX copies what it could take: ALIGNMENT has changed"
+    assert memory.in_use or not same
+    del taken
+    gc.collect()
+    assert not memory.in_use
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from xai_traffic.capture.assembly import EXTENT, ROW, SIDE, assemble
 from xai_traffic.capture.records import GRID, TILE
-
-SIDE, ROW = 8, 16
-"""Packets along an image's side, and bytes along a tile's."""
 
 STREAM = 784
 """Bytes of a session that ustc28 keeps."""
@@ -34,7 +32,7 @@ RECORD_HEADER = np.dtype([(name, ">u4") for name in ("seconds", "micros", "captu
 def grid_images(tiles: np.ndarray) -> np.ndarray:
     """Return the images [N, 128, 128] of dense tiles [N, 64, 256], of any dtype."""
     parts = tiles.reshape(-1, SIDE, SIDE, ROW, ROW)
-    return parts.transpose(0, 1, 3, 2, 4).reshape(-1, SIDE * ROW, SIDE * ROW)
+    return parts.transpose(0, 1, 3, 2, 4).reshape(-1, EXTENT, EXTENT)
 
 
 def tiles_of_images(images: np.ndarray) -> np.ndarray:
@@ -43,25 +41,31 @@ def tiles_of_images(images: np.ndarray) -> np.ndarray:
     return parts.transpose(0, 1, 3, 2, 4).reshape(-1, GRID, TILE)
 
 
-def images_of(tiles: np.ndarray, first_tile: np.ndarray, count: np.ndarray) -> np.ndarray:
+def images_of(
+    tiles: np.ndarray,
+    first_tile: np.ndarray,
+    count: np.ndarray,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the images of sessions whose tiles lie contiguous.
 
     Args:
         tiles: uint8 [T, 256].
         first_tile: int [N], row of each session's first tile.
         count: int [N], tiles of each session, at most 64.
+        out: uint8 [N, 128, 128], contiguous memory to use; new memory by default.
 
     Returns:
         uint8 [N, 128, 128]; tiles that are missing are zero.
+
+    Raises:
+        IndexError: a session has tiles that do not exist.
     """
-    first_tile, count = np.asarray(first_tile, np.int64), np.asarray(count, np.int64)
-    images = np.zeros((len(count), SIDE * ROW, SIDE * ROW), np.uint8)
-    grid = images.reshape(-1, SIDE, ROW, SIDE, ROW).transpose(0, 1, 3, 2, 4)  # a view
-    session, place = spread(count)
-    grid[session, place // SIDE, place % SIDE] = tiles[first_tile[session] + place].reshape(
-        -1, ROW, ROW
-    )
-    return images
+    held = None
+    if out is None:  # fresh pages are zero: they need not be written
+        out = np.zeros((len(count), EXTENT, EXTENT), np.uint8)
+        held = np.zeros(len(count), np.int64)
+    return assemble(tiles, first_tile, count, out, held)
 
 
 def stream_images(tiles: np.ndarray, first_tile: np.ndarray) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 The order of epoch e is a Philox permutation of (seed, e), so the whole position is two numbers,
 (epoch, step). Every process sees the same order and takes its own slice of each global batch.
-Tiles stay ragged until a batch is put together, with one gather and one scatter and no loop over
-sessions; images are made of them on the device (`ops/tiles.py`).
+Tiles stay ragged until a batch is put together (`capture/assembly.py`); images are made of them on
+the device (`ops/tiles.py`).
+
+The memory of a batch is used again when nothing refers to it any more. Until then it may still be
+read: JAX copies to accelerators in the background, and on a CPU may take an array as it lies.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xai_traffic.capture.assembly import BatchMemory
 from xai_traffic.data.split import philox_key
 from xai_traffic.data.spool import spans_of
 from xai_traffic.data.store import Dataset
@@ -20,12 +24,17 @@ from xai_traffic.errors import ConfigError
 RAM_BUDGET = 2 << 30
 """Bytes of tiles that a loader copies into memory; a split that is larger stays mapped."""
 
+BATCHES = 4
+"""Batches whose memory a loader keeps; those that are in use beyond them get memory of their own.
+"""
+
 
 class Loader:
     """Iterate over batches of one split, one epoch for each `iter()`.
 
     A batch is a dict:
-        tiles    uint8 [B, G, 256], G = 64 (4 under layout ustc28), zero behind a session's tiles
+        tiles    uint8 [B, G, 256], G = 64 (4 under layout ustc28), zero behind a session's tiles,
+                 read only; its memory is used again when it and all views of it are gone
         labels   int32 [B]
         weights  float32 [B], 1, or 0 for the padding of a last short batch
         rows     int64 [B], rows of the dataset, -1 for padding
@@ -88,6 +97,7 @@ class Loader:
         share = batch_size // process_count
         self._slice = slice(process_index * share, (process_index + 1) * share)
         self._epoch, self._step = 0, 0
+        self._ring = Ring(share, self._grid)
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
@@ -143,28 +153,32 @@ class Loader:
         weights = np.zeros(size, np.float32)
         rows = np.full(size, -1, np.int64)
         labels[:real], weights[:real], rows[:real] = self._labels[chosen], 1, self._rows[chosen]
-        tiles = gather_tiles(
-            self._tiles, self._first[chosen], self._counts[chosen], size, self._grid
-        )
+        memory = self._ring.take()
+        tiles = memory.fill(self._tiles, self._first[chosen], self._counts[chosen])
         return {"tiles": tiles, "labels": labels, "weights": weights, "rows": rows}
 
 
-def gather_tiles(
-    tiles: np.ndarray, first: np.ndarray, counts: np.ndarray, size: int, grid: int
-) -> np.ndarray:
-    """Put ragged sessions into a dense batch.
+class Ring:
+    """Hand out memory for batches, the same again as soon as nobody else refers to it.
 
     Args:
-        tiles: uint8 [T, 256], in memory or mapped.
-        first: int64 [n], first tile of each session.
-        counts: int64 [n], tiles of each session, at most `grid`.
-        size: sessions of the batch, >= n; those behind n stay zero.
-        grid: tiles of a dense session.
-
-    Returns:
-        uint8 [size, grid, 256], a new array.
+        size: sessions of a batch.
+        grid: tiles of a whole session.
     """
-    # np.zeros takes fresh zero pages, so the padding is never written
-    batch = np.zeros((size * grid, tiles.shape[1]), np.uint8)
-    batch[spans_of(np.arange(len(first)) * grid, counts)] = tiles[spans_of(first, counts)]
-    return batch.reshape(size, grid, -1)
+
+    def __init__(self, size: int, grid: int):
+        self._size, self._grid = size, grid
+        self._kept: list[BatchMemory] = []
+        self._next = 0
+
+    def take(self) -> BatchMemory:
+        """Return memory whose last batch is not in use."""
+        for _ in self._kept:
+            memory = self._kept[self._next]
+            self._next = (self._next + 1) % len(self._kept)
+            if not memory.in_use:
+                return memory
+        memory = BatchMemory(self._size, self._grid)
+        if len(self._kept) < BATCHES:
+            self._kept.append(memory)
+        return memory
