@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from xai_traffic.capture.images import images_of
 from xai_traffic.ops import depthwise, pooling
-from xai_traffic.ops.tiles import images_from_tiles, tiles_from_images
+from xai_traffic.ops.tiles import images_from_rows, images_from_tiles, tiles_from_images
 
 
 def test_pixel_is_the_byte_the_design_names():
@@ -26,6 +27,18 @@ def test_tiles_and_images_are_inverses():
     assert tiles_from_images(part).shape == (2, 16, 256)
     assert tiles_from_images(part).dtype == jnp.uint8
     np.testing.assert_array_equal(tiles_from_images(part)[:, 9, 17], part[:, 17, 17, 0])
+
+
+def test_images_of_tiles_on_the_device_are_those_of_the_host():
+    rng = np.random.default_rng(2)
+    count = np.array([3, 0, 64, 1, 64], np.int32)
+    tiles = rng.integers(1, 256, (count.sum(), 256), np.uint8)
+    first = (np.cumsum(count) - count).astype(np.int32)
+    first[1] = 10_000  # of no tiles
+    chosen = np.array([4, 1, 0, 2, 3, 3])
+    made = images_from_rows(jax.device_put(tiles), first[chosen], count[chosen])
+    assert made.shape == (6, 128, 128, 1) and made.dtype == jnp.float32
+    np.testing.assert_array_equal(made[..., 0], images_of(tiles, first[chosen], count[chosen]))
 
 
 def test_wrong_shapes_are_refused():
