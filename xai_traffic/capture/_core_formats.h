@@ -1,4 +1,4 @@
-/* From a stream of bytes to frames: pcap and pcapng. Part of _core.c.
+/* From a stream of bytes to frames: pcap and pcapng. Part of the capture core.
  *
  * Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
  *
@@ -6,9 +6,23 @@
  * has used up; or 0 when it set a fault, or set `need` to the number of bytes it wants to see. What
  * it wants never goes beyond what it then uses up, so a carry that meets `need` is used up whole.
  */
-#include "_core.h"
+#ifndef XAI_TRAFFIC_CORE_FORMATS_H
+#define XAI_TRAFFIC_CORE_FORMATS_H
 
-static void take_packet(Core *core, const Frame *frame);
+#include "_core_state.h"
+
+/* Take the frames that were found, in their order; in _core_engine.h. */
+static void settle(Core *core);
+
+/* Count a frame; it is taken with others, before the chunk or the carry that holds it is left. */
+static inline void take_frame(Core *core, const Frame *frame)
+{
+    Frame *taken = &core->batch[core->frames++];
+    *taken = *frame;
+    taken->number = ++core->packets;
+    if (core->frames == BATCH)
+        settle(core);
+}
 
 static inline uint32_t get32(const Core *core, const uint8_t *p)
 {
@@ -52,15 +66,14 @@ static inline size_t read_pcap_record(Core *core, const uint8_t *p, size_t n)
         return stop(core, RECORD_TOO_LONG, core->offset);
     if (n - 16 < captured)
         return wait_for(core, 16 + (size_t)captured);
-    Frame frame = {
-        .bytes = p + 16,
-        .time = get32(core, p) * UINT64_C(1000000000) +
-                (uint64_t)get32(core, p + 4) * core->nanoseconds,
-        .captured = captured,
-        .wire = get32(core, p + 12),
-        .link = core->link,
-    };
-    take_packet(core, &frame);
+    take_frame(core, &(Frame){
+                         .bytes = p + 16,
+                         .time = get32(core, p) * UINT64_C(1000000000) +
+                                 (uint64_t)get32(core, p + 4) * core->nanoseconds,
+                         .captured = captured,
+                         .wire = get32(core, p + 12),
+                         .link = core->link,
+                     });
     return 16 + (size_t)captured;
 }
 
@@ -220,7 +233,7 @@ static size_t read_packet_block(Core *core, const uint8_t *p, size_t n, uint32_t
         return wait_for(core, length);
     if (get32(core, p + length - 4) != length)
         return stop(core, BLOCK_LENGTH, core->offset);
-    take_packet(core, &frame);
+    take_frame(core, &frame);
     return length;
 }
 
@@ -296,15 +309,32 @@ static void walk(Core *core, const uint8_t *p, size_t n)
         }
         size_t missing = core->need - carry->used, step = missing < n ? missing : n;
         if (!reserve(core, carry, step))
-            return;
+            break;
         memcpy(carry->data + carry->used, p, step);
         carry->used += step;
         p += step, n -= step;
         if (carry->used == core->need) {
             size_t used = read_one(core, carry->data, carry->used);
             core->offset += used;
+            settle(core);
             if (used)
                 carry->used = 0;
         }
     }
+    settle(core);
 }
+
+/* Set the fault of a stream that ends where it should not. */
+static void end_of_stream(Core *core)
+{
+    if (core->fault)
+        return;
+    if (core->format == AT_START)
+        stop(core, core->carry.used < 4 ? NOT_A_CAPTURE : CUT_SHORT, 0);
+    else if (core->block_length)
+        stop(core, CUT_SHORT, core->block_offset);
+    else if (core->carry.used)
+        stop(core, CUT_SHORT, core->offset);
+}
+
+#endif
