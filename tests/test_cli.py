@@ -238,9 +238,8 @@ def lines_of(stream) -> queue.Queue:
     return lines
 
 
-@pytest.mark.parametrize("ending", ["end", "SIGTERM"])
-def test_classify_judges_a_pipe_while_it_runs(folder, ending):
-    """Fed piece by piece: verdicts are there before the pipe is closed."""
+def test_classify_judges_a_pipe_while_it_runs(folder):
+    """Fed piece by piece: verdicts are there before it ends, and it ends as it is told to."""
     process = subprocess.Popen(
         [*COMMAND, "classify", str(folder / "run"), "-", "--quiet-after", "20"],
         stdin=subprocess.PIPE,
@@ -270,17 +269,14 @@ def test_classify_judges_a_pipe_while_it_runs(folder, ending):
         feed((26, question(4)))
         assert told(2) == {1: ("quiet", 1), 3: ("quiet", 1)}
         feed((27, question(2)), (27, question(1)))  # both were judged already
-        if ending == "end":
-            process.stdin.close()
-        else:
-            process.stdin.write(b"\0" * 7)  # in the middle of a record
-            process.stdin.flush()
-            time.sleep(0.2)
-            process.terminate()
+        process.stdin.write(b"\0" * 7)  # in the middle of a record
+        process.stdin.flush()
+        time.sleep(0.2)
+        process.terminate()
         assert process.wait(60) == 0
         assert told(1) == {4: ("capture end", 1)} and lines.empty()
         said = process.stderr.read().decode()
-        assert ("SIGTERM: stopping" in said) == (ending == "SIGTERM")
+        assert "SIGTERM: stopping" in said
         assert "cut short" not in said and "Traceback" not in said
 
 
