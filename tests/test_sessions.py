@@ -1,10 +1,7 @@
-"""Captures to sessions: session rules, what is kept and dropped, tables, and every real capture."""
+"""Captures to sessions: session rules, what is kept and dropped, and what is told of it."""
 
-import csv
 import gzip
-import os
 import struct
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +10,11 @@ import pytest
 import xai_traffic as xt
 from xai_traffic.capture import core
 from xai_traffic.capture.community_id import community_id
-from xai_traffic.capture.reader import find_captures
-from xai_traffic.capture.records import ANY, DROPS, NONE, PACKET, SESSION
+from xai_traffic.capture.records import NONE, PACKET, RETRANSMISSION, TUNNELS
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import (
     packet_rows_of,
     packet_table,
-    read_batches,
-    read_capture_by,
-    session_table,
 )
 from xai_traffic.errors import CaptureError, ConfigError
 
@@ -76,18 +69,6 @@ def sizes(sessions) -> list[tuple[int, str]]:
     )
 
 
-def packets_of(path, rules) -> tuple[int, CaptureError | None, object]:
-    """Read a capture; return (sessions, error, reader), after checking the account of packets."""
-    try:
-        reader = read_batches(path, rules)
-        rows = np.concatenate([batch.sessions for batch in reader])
-    except CaptureError as error:
-        return 0, error, None
-    assert int(rows["packets"].sum()) + sum(reader.dropped.values()) == reader.packets
-    assert set(reader.dropped) <= set(DROPS)
-    return len(rows), None, reader
-
-
 def test_tables(tmp_path, any_core):
     packets = [
         (1.5, tcp(SYN)),
@@ -135,28 +116,6 @@ def test_tables(tmp_path, any_core):
     assert sessions.tiles[2].tobytes() == packets[4][1].ljust(256, b"\0")
     back = packet_rows_of(sessions.packets)
     assert back.dtype == PACKET and packet_table(back).equals(sessions.packets)
-
-
-def test_tables_of_tunnels_and_of_any_numbers():
-    sessions = np.zeros(3, SESSION)
-    sessions["family"], sessions["protocol"] = (4, 6, 4), (132, 58, ANY)
-    sessions["outer_family"], sessions["tunnel"] = (6, 4, 0), (3, 2, 0)
-    sessions["depth"], sessions["icmp_type"], sessions["icmp_code"] = (2, 1, 0), 128, 7
-    sessions["outer_source"][:2, :4] = [[0xFD, 0, 0, 0], [192, 0, 2, 1]]
-    sessions["outer_destination"][:2, 15] = 9
-    rows = session_table(sessions, "a").to_pylist()
-    assert [row["protocol"] for row in rows] == ["sctp", "icmp6", "any"]
-    assert [row["tunnel"] for row in rows] == ["gre", "6in4", None]
-    assert [row["outer_source"] for row in rows] == ["fd00::", "192.0.2.1", None]
-    assert [row["outer_destination"] for row in rows] == ["::9", "0.0.0.0", None]
-    assert [row["depth"] for row in rows] == [2, 1, 0]
-    assert [row["icmp_type"] for row in rows] == [None, 128, None]
-    assert [row["icmp_code"] for row in rows] == [None, 7, None]
-
-    rng = np.random.default_rng(0)
-    packets = np.frombuffer(rng.bytes(100 * PACKET.itemsize), PACKET).copy()
-    packets["reserved"] = 0
-    assert packet_rows_of(packet_table(packets)).tobytes() == packets.tobytes()
 
 
 def test_a_seed_of_the_community_id_changes_nothing_else(tmp_path):
@@ -221,6 +180,59 @@ def test_rule_pcapsplitter(tmp_path, any_core):
     ]
     sessions = xt.read_capture(write(tmp_path / "a.pcap", packets), rule="pcapsplitter")
     assert sizes(sessions) == [(1, "new connection"), (3, "new connection"), (1, "capture end")]
+
+
+def test_which_header_of_a_tunnel_makes_the_session(tmp_path, any_core):
+    inner = ipv4(17, struct.pack(">HHHH", 7, 53, 8, 0), CLIENT, SERVER)
+    ends = bytes((198, 51, 100, 1)), bytes((198, 51, 100, 2))
+    packets = [ethernet(ipv4(47, b"\0\0\x08\0" + inner, *ends)), udp(port=7)]
+    path = write(tmp_path / "a.pcap", packets)
+    (row,) = xt.read_capture(path).table.to_pylist()  # the outer header makes no other session
+    assert (row["source"], row["packets"], row["protocol"]) == ("10.0.0.1", 2, "udp")
+    assert (row["tunnel"], row["depth"]) == ("gre", 1)
+    assert (row["outer_source"], row["outer_destination"]) == ("198.51.100.1", "198.51.100.2")
+    sessions = xt.read_capture(path)
+    first, second = sessions.packets.to_pylist()
+    assert (first["outer"], first["network"], TUNNELS[first["tunnel"]]) == (14, 38, "gre")
+    assert (second["outer"], second["network"], second["depth"]) == (NONE, 14, 0)
+
+    outer = xt.read_capture(path, tunnels="outer", filter="")
+    first, second = outer.table.to_pylist()
+    assert (first["protocol"], first["source"], first["tunnel"]) == ("47", "198.51.100.1", None)
+    assert second["source"] == "10.0.0.1" and outer.rules.tunnels == "outer"
+
+
+def test_retransmissions_are_marked_or_left_out(tmp_path, any_core):
+    packets = [tcp(SYN), tcp(ACK, sequence=2, payload=b"ab"), tcp(ACK, sequence=2, payload=b"ab")]
+    path = write(tmp_path / "a.pcap", packets)
+    kept = xt.read_capture(path)
+    assert kept.packets["flags"].to_pylist() == [0, 0, RETRANSMISSION] and not kept.dropped
+    left = xt.read_capture(path, retransmissions="drop")
+    assert left.table["packets"].to_pylist() == [2] and left.dropped == {"retransmission": 1}
+
+
+def test_rules_of_hosts_and_of_directions(tmp_path, any_core):
+    packets = [tcp(SYN), tcp(ACK, back=True), udp(), udp(port=3)]
+    path = write(tmp_path / "a.pcap", packets)
+    (row,) = xt.read_capture(path, rule="host_pair").table.to_pylist()
+    assert (row["protocol"], row["packets"], row["source_port"]) == ("any", 4, 0)
+    assert row["community_id"] is None
+    ways = xt.read_capture(path, rule="unidirectional")
+    assert ways.table["packets"].to_pylist() == [1, 1, 1, 1]
+    assert ways.table["source_port"].to_pylist() == [1000, 80, 1000, 3]
+    assert set(ways.packets["direction"].to_pylist()) == {0}
+    flows = ways.table["community_id"].to_pylist()
+    assert flows[0] == flows[1] != flows[2]
+
+
+def test_rules_with_time_outs_of_their_own(tmp_path, any_core):
+    path = write(tmp_path / "a.pcap", [(0, udp()), (61, udp()), (182, udp())])
+    assert sizes(xt.read_capture(path, rule="zeek"))[0] == (1, "idle timeout")
+    assert len(xt.read_capture(path, rule="zeek")) == 3
+    assert [size for size, _ in sizes(xt.read_capture(path, rule="nfstream"))] == [2, 1]
+    packets = [tcp(SYN), tcp(FIN, back=True), tcp(FIN, sequence=2), tcp(SYN, sequence=9)]
+    sessions = xt.read_capture(write(tmp_path / "a.pcap", packets), rule="zeek")
+    assert sizes(sessions) == [(3, "closed"), (1, "capture end")]
 
 
 def test_idle_timeout(tmp_path, any_core):
@@ -334,49 +346,3 @@ def test_choice_of_core(monkeypatch):
         core.core_name()
     monkeypatch.delenv(core.VARIABLE)
     assert core.core_name() == "numpy"
-
-
-def test_ustc_has_its_10658_sessions(captures):
-    rules = ReadingRules(rule="five_tuple")
-    found = find_captures([captures / "ustc/session_prefix"])
-    assert len(found) == 20
-    sessions = packets = 0
-    dropped = Counter()
-    for name, path in found:
-        read = read_capture_by(path, rules, name)
-        assert read.fault is None and set(read.table["capture"].to_pylist()) == {name}
-        sessions += len(read)
-        packets += sum(read.table["packets"].to_pylist())
-        dropped.update(read.dropped)
-    assert (sessions, packets, dropped) == (10_658, 37_222, {"truncated header": 273})
-
-
-@pytest.mark.parametrize("folder", ["protocols", "malware", "hostile", "ustc"])
-@pytest.mark.parametrize("name", CORES)
-def test_every_real_capture_is_read_and_accounted_for(captures, monkeypatch, folder, name):
-    monkeypatch.setenv(core.VARIABLE, name)
-    rules = ReadingRules()
-    sessions = packets = 0
-    for _, path in find_captures([captures / folder]):
-        if name == "numpy" and os.path.getsize(path) > 200_000:
-            continue
-        count, error, reader = packets_of(path, rules)
-        assert error is None or error.reason, path
-        if reader is not None:
-            assert reader.fault is None or str(path) in reader.fault
-            packets += reader.packets
-        sessions += count
-    assert sessions and packets
-
-
-def test_hostile_captures_have_the_packets_that_their_index_counts(captures):
-    """The index was made by another reader: it agrees on packets, and on which files are bad."""
-    folder = captures / "hostile"
-    with open(folder / "index.csv", newline="") as file:
-        index = list(csv.DictReader(file))
-    assert len(index) == 754
-    for row in index:
-        _, error, reader = packets_of(folder / row["path"], ReadingRules(filter=""))
-        assert error is None
-        assert reader.packets == int(row["packets"]), row["path"]
-        assert bool(reader.fault) == bool(row["err"]), row["path"]
