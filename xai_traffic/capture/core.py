@@ -9,8 +9,9 @@ import numpy as np
 
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.filters import compile_filter
+from xai_traffic.capture.heifip import render_tiles
 from xai_traffic.capture.images import FILE_HEADER, RECORD_HEADER, STREAM
-from xai_traffic.capture.layouts import TILE_LAYOUTS
+from xai_traffic.capture.layouts import RENDERINGS, TILE_LAYOUTS
 from xai_traffic.capture.records import DROPS, FAULTS, GRID, PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.errors import ConfigError
@@ -27,6 +28,13 @@ FOREVER = 9e9
 
 MOST_OPEN = 2**63 - 1
 """Sessions open at a time; more than a core can count is no limit."""
+
+
+WIDEST = 65_535
+"""Most bytes of a tile."""
+
+_WIDE_CHUNK = 16 << 10
+"""Bytes of a capture that are fed at a time when tiles are widest: they hold 20 MiB of tiles."""
 
 
 class Batch(NamedTuple):
@@ -62,10 +70,13 @@ def tile_shape(rules: ReadingRules) -> tuple[int, int]:
     """Return (bytes of a tile, tiles of a session) that the layout needs from a core.
 
     The stream of `ustc28` holds 760 bytes of records, so 744 of a packet and of at most 22 packets
-    (raw IP headers alone); its stream of payload may begin in any packet.
+    (raw IP headers alone); its stream of payload may begin in any packet. heiFIP's renderings look
+    at whole packets.
     """
     if rules.layout in TILE_LAYOUTS:
         return TILE, GRID
+    if rules.layout in RENDERINGS:
+        return WIDEST, GRID
     if rules.layers == "payload":
         return STREAM, 65_535
     room, header = STREAM - len(FILE_HEADER), RECORD_HEADER.itemsize
@@ -80,6 +91,7 @@ class OpenCore:
         program = compile_filter(rules.filter)
         self.name = core_name()
         make = core_numpy.Core if self.name == "numpy" else _core.Core
+        self._layout = rules.layout
         self._core = make(
             rules.rule,
             rules.layers,
@@ -95,7 +107,11 @@ class OpenCore:
 
     def feed(self, chunk) -> Batch:
         """Read a piece of the stream, of any size."""
-        return self._arrays(self._core.feed(chunk))
+        if self._layout not in RENDERINGS:
+            return self._arrays(self._core.feed(chunk))
+        pieces = range(0, max(1, len(chunk)), _WIDE_CHUNK)
+        batches = [self._arrays(self._core.feed(chunk[at : at + _WIDE_CHUNK])) for at in pieces]
+        return Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
 
     def finish(self) -> Batch:
         """End the stream: close what is open."""
@@ -123,12 +139,11 @@ class OpenCore:
         return (FAULTS[code], offset, packet) if code else None
 
     def _arrays(self, made) -> Batch:
-        tiles, packets, sessions = made
-        return Batch(
-            np.frombuffer(tiles, np.uint8).reshape(-1, self.width),
-            np.frombuffer(packets, PACKET),
-            np.frombuffer(sessions, SESSION),
-        )
+        tiles, packets = np.frombuffer(made[0], np.uint8), np.frombuffer(made[1], PACKET)
+        tiles = tiles.reshape(-1, self.width)
+        if self._layout in RENDERINGS:
+            tiles, packets = render_tiles(tiles, packets, self._layout == "heifip-header")
+        return Batch(tiles, packets, np.frombuffer(made[2], SESSION))
 
 
 def open_core(rules: ReadingRules, early: bool = False) -> OpenCore:

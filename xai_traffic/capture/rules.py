@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from xai_traffic.capture.layouts import TILE_LAYOUTS
+from xai_traffic.capture.layouts import RENDERINGS, TILE_LAYOUTS
 from xai_traffic.errors import ConfigError
 
 VERSION = 2
@@ -23,7 +23,7 @@ SESSION_RULES = (
 TIMED_RULES = ("zeek", "nfstream")
 """Session rules with time-outs of their own."""
 LAYERS = ("all", "network", "transport", "payload")
-LAYOUTS = (*TILE_LAYOUTS, "ustc28")
+LAYOUTS = (*TILE_LAYOUTS, "ustc28", *RENDERINGS)
 TUNNELLED = ("inner", "outer")
 RETRANSMITTED = ("keep", "drop")
 DEFAULT_FILTER = "(tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"
@@ -78,6 +78,11 @@ class ReadingRules:
             raise ConfigError(
                 f"layout 'ustc28' is made of whole packets or of payload, not of {self.layers!r}: "
                 "choose layers 'all' or 'payload'"
+            )
+        if self.layout in RENDERINGS and (self.layers, self.mask) != ("all", "none"):
+            raise ConfigError(
+                f"layout {self.layout!r} renders whole packets, and moves the bytes that masks "
+                "know: leave layers at 'all' and mask at 'none'"
             )
         for name in ("min_packets", "idle_timeout", "max_open"):
             value = getattr(self, name)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from xai_traffic.capture.layouts import GRID_LAYOUTS
 from xai_traffic.capture.masking import parse_mask
 from xai_traffic.data.loader import Loader
 from xai_traffic.data.store import Dataset, open_dataset
@@ -147,7 +148,7 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
         ConfigError: the message names the key and the remedy.
     """
     rules, wanted = dataset.rules, config.data.mask
-    if rules.layout != "tiles":
+    if rules.layout not in GRID_LAYOUTS:
         raise ConfigError(
             f"data.path {dataset.path} has layout {rules.layout!r}, and models read 'tiles': "
             "convert the captures with --layout tiles"
