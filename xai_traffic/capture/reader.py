@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import collections
-import itertools
-import lzma
+import contextlib
 import os
 import pathlib
 import re
+import stat
 import sys
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Generator, Iterable, Iterator
+from typing import BinaryIO
 
-import zstandard
-
+from xai_traffic.capture.decompress import MAGIC, compression_of, decompressed
+from xai_traffic.capture.read_ahead import read_ahead
 from xai_traffic.errors import CaptureError
 from xai_traffic.terminal import log, printable
 
@@ -23,29 +22,7 @@ CHUNK = 512 * 1024
 
 STANDARD_INPUT = "-"
 
-_PIECE = 256
-"""Compressed bytes fed at a time. It bounds what a piece may blow up to (32 MiB at the very
-worst, zstd), and what is lost before the place where a stream is damaged."""
-
-_MEMORY = 1 << 28
-"""Bytes a decompressor may ask for: `xz -9` and `zstd --long` need less."""
-
 _SUFFIX = re.compile(r"\.(pcap|pcapng|cap|pcap\d+)(\.(gz|zst|xz))?$", re.IGNORECASE)
-
-_MAGIC = 6
-"""Bytes that tell every format from every other."""
-
-_FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[], Any]]] = {
-    "gzip": (re.compile(rb"\x1f\x8b"), lambda: zlib.decompressobj(wbits=31)),
-    "xz": (
-        re.compile(rb"\xfd7zXZ\0"),
-        lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY),
-    ),
-    "zstd": (  # a frame, or a skippable one (RFC 8878), with which pzstd begins
-        re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL),
-        lambda: zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj(),
-    ),
-}
 
 
 def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
@@ -181,20 +158,24 @@ def _is_there(given: pathlib.Path) -> bool:
 
 
 def _read_all(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
-    own = name != STANDARD_INPUT
+    with contextlib.closing(_decompressed(name, _raw(name, stream), _is_file(stream))) as pieces:
+        yield from pieces
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    """Tell whether reading never has to wait for a writer."""
     try:
-        yield from _decompressed(name, _raw(name, stream))
-    finally:
-        if own:
-            stream.close()
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:
+        return True
 
 
-def _raw(name: str, stream: BinaryIO) -> Iterator[bytes]:
+def _raw(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
     # read1 hands on what a pipe has, without waiting for a whole chunk.
     read = getattr(stream, "read1", stream.read)
     try:
         head = b""
-        while len(head) < _MAGIC:
+        while len(head) < MAGIC:
             more = read(CHUNK - len(head))
             if not more:
                 break
@@ -207,69 +188,50 @@ def _raw(name: str, stream: BinaryIO) -> Iterator[bytes]:
         raise CaptureError(
             name, f"reading failed ({error}): what came before it is used"
         ) from error
+    finally:
+        if name != STANDARD_INPUT:
+            stream.close()
 
 
-def _decompressed(name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _decompressed(
+    name: str, chunks: Generator[bytes, None, None], is_file: bool
+) -> Generator[bytes, None, None]:
     head = next(chunks, b"")
-    chunks = itertools.chain([head], chunks)
-    kind = next((kind for kind, (magic, _) in _FORMATS.items() if magic.match(head)), None)
+    kind = compression_of(head)
+    whole = _put_before(head, chunks)
     if kind is None:
-        yield from filter(None, chunks)
+        yield from whole
         return
-    gathered = bytearray()
-    try:
-        for made in _members(name, kind, chunks):
-            gathered += made
-            while len(gathered) >= CHUNK:
-                yield bytes(gathered[:CHUNK])
-                del gathered[:CHUNK]
-    except CaptureError:
-        if gathered:
-            yield bytes(gathered)
-        raise
-    if gathered:
-        yield bytes(gathered)
+    pieces = read_ahead(_gathered(name, kind, whole), wait=is_file)
+    with contextlib.closing(pieces):
+        yield from pieces
 
 
-def _members(name: str, kind: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield what each small piece of a compressed stream decompresses to."""
-    magic, make = _FORMATS[kind]
-    decompressor = None
-    between = b""  # what was read behind the last member
-    offset = 0
-    for piece in _pieces(chunks):
-        while piece:
-            if decompressor is None:
-                between = (between + piece).lstrip(b"\0")  # members may be padded
-                piece = b""
-                if len(between) < _MAGIC:
-                    break
-                if not magic.match(between):
-                    raise _damage(name, kind, offset, f"what follows there is not {kind}")
-                decompressor, piece, between = make(), between, b""
-            try:
-                yield decompressor.decompress(piece)
-            except (zlib.error, lzma.LZMAError, zstandard.ZstdError, MemoryError) as error:
-                raise _damage(name, kind, offset, str(error)) from error
-            piece = b""
-            if decompressor.eof:
-                piece = decompressor.unused_data
-                decompressor = None
-        offset += _PIECE
-    if decompressor is not None or between:
-        raise _damage(name, kind, None, "it ends early")
+def _put_before(head: bytes, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    with contextlib.closing(chunks):
+        if head:
+            yield head
+        yield from chunks
 
 
-def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE):
-            yield chunk[start : start + _PIECE]
-
-
-def _damage(name: str, kind: str, offset: int | None, detail: str) -> CaptureError:
-    where = "" if offset is None else f" near byte {offset:,} of the compressed file"
-    return CaptureError(
-        name,
-        f"the {kind} data is damaged{where} ({detail}): what came before it is used; "
-        "get a whole copy of the file",
-    )
+def _gathered(
+    name: str, kind: str, chunks: Generator[bytes, None, None]
+) -> Generator[bytes, None, None]:
+    """Decompress; put small steps together, up to CHUNK and up to where the stream may wait."""
+    held: list[bytes] = []
+    size = 0
+    with contextlib.closing(chunks):
+        try:
+            for made in decompressed(name, kind, chunks):
+                if held and (size + len(made) > CHUNK or not made):
+                    yield b"".join(held)
+                    held, size = [], 0
+                if made:
+                    held.append(made)
+                    size += len(made)
+        except CaptureError:
+            if held:
+                yield b"".join(held)
+            raise
+    if held:
+        yield b"".join(held)
