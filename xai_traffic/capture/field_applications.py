@@ -1,4 +1,4 @@
-"""Names for the bytes of DNS messages, TLS records and HTTP heads.
+"""Names for the bytes of DNS messages and HTTP heads.
 
 A tile is the first bytes of a packet, so everything here reads messages that may be cut anywhere,
 and believes no length: the cursor's end does. What is not recognised stays unnamed, for the caller
@@ -64,27 +64,6 @@ _HEADERS = re.compile(
     r"sec_websocket_version|server|set_cookie|transfer_encoding|upgrade|user_agent|"
     r"www_authenticate|x_forwarded_for"
 )
-
-TLS_RECORDS = frozenset((20, 21, 22, 23, 24))
-TLS_MESSAGES = {
-    0: "HelloRequest",
-    1: "ClientHello",
-    2: "ServerHello",
-    4: "NewSessionTicket",
-    8: "EncryptedExtensions",
-    11: "Certificate",
-    12: "ServerKeyExchange",
-    13: "CertificateRequest",
-    14: "ServerHelloDone",
-    15: "CertificateVerify",
-    16: "ClientKeyExchange",
-    20: "Finished",
-    22: "CertificateStatus",
-}
-_TLS_LISTS = {
-    10: ("supported_groups", "supported_groups_length"),
-    11: ("ec_point_formats", "ec_point_formats_length"),
-}
 
 
 def looks_like_dns(data: bytes) -> bool:
@@ -164,106 +143,6 @@ def _name_size(spans: Spans) -> int:
         if label == 0:
             break
     return size
-
-
-def looks_like_tls(data: bytes) -> bool:
-    """Tell whether bytes begin with a TLS (or SSL 3.0) record header."""
-    if len(data) < 5:
-        return False
-    size = int.from_bytes(data[3:5], "big")
-    return data[0] in TLS_RECORDS and data[1] == 3 and data[2] <= 4 and 0 < size <= 18432
-
-
-def name_tls(spans: Spans) -> None:
-    """Name TLS records (RFC 8446, RFC 5246) as long as record headers follow each other."""
-    encrypted = False
-    while looks_like_tls(spans.peek(5)) or 0 < spans.left < 5 and spans.number(1) in TLS_RECORDS:
-        kind = spans.take_number("tls.record.content_type", 1)
-        spans.take("tls.record.version", 2)
-        record = spans.part(spans.take_number("tls.record.length", 2))
-        if kind == 20:
-            record.rest("tls.change_cipher_spec")
-            encrypted = True
-        elif kind == 21:
-            if record.left == 2:
-                record.take("tls.alert_message.level", 1)
-                record.take("tls.alert_message.desc", 1)
-            record.rest("tls.alert_message")
-        elif kind == 22:
-            if not encrypted:
-                _name_handshakes(record)
-            record.rest("tls.handshake")
-        elif kind == 24:
-            record.rest("tls.heartbeat_message")
-        record.rest("tls.app_data")
-
-
-def plain_handshake(kind: int, size: int) -> bool:
-    """Tell whether a handshake header is credible, or ciphertext that only looks like one."""
-    return kind in TLS_MESSAGES and size < (1 << 16 if kind in (1, 2, 11, 12, 13) else 1 << 14)
-
-
-def _name_handshakes(record: Spans) -> None:
-    while record.left and plain_handshake(record.number(1), record.number(3, 1)):
-        kind = record.take_number("tls.handshake.type", 1)
-        message = record.part(record.take_number("tls.handshake.length", 3))
-        if kind in (1, 2):
-            _name_hello(message, client=kind == 1)
-        elif kind == 11:
-            message.take("tls.handshake.certificates_length", 3)
-            while message.left:
-                size = message.take_number("tls.handshake.certificate_length", 3)
-                message.take("tls.handshake.certificate", size)
-        message.rest("tls.handshake")
-
-
-def _name_hello(message: Spans, client: bool) -> None:
-    message.take("tls.handshake.version", 2)
-    message.take("tls.handshake.random", 32)
-    size = message.take_number("tls.handshake.session_id_length", 1)
-    message.take("tls.handshake.session_id", size)
-    if client:
-        size = message.take_number("tls.handshake.cipher_suites_length", 2)
-        message.take("tls.handshake.ciphersuites", size)
-        size = message.take_number("tls.handshake.comp_methods_length", 1)
-        message.take("tls.handshake.comp_methods", size)
-    else:
-        message.take("tls.handshake.ciphersuite", 2)
-        message.take("tls.handshake.comp_method", 1)
-    message.take("tls.handshake.extensions_length", 2)
-    while message.left:
-        kind = message.take_number("tls.handshake.extension.type", 2)
-        extension = message.part(message.take_number("tls.handshake.extension.len", 2))
-        prefix = "tls.handshake.extensions_"
-        if kind == 0:
-            extension.take(f"{prefix}server_name_list_len", 2)
-            extension.take(f"{prefix}server_name_type", 1)
-            size = extension.take_number(f"{prefix}server_name_len", 2)
-            extension.take(f"{prefix}server_name", size)
-        elif kind == 16:
-            extension.take(f"{prefix}alpn_len", 2)
-            while extension.left:
-                size = extension.take_number(f"{prefix}alpn_str_len", 1)
-                extension.take(f"{prefix}alpn_str", size)
-        elif kind in _TLS_LISTS:
-            name, length_name = _TLS_LISTS[kind]
-            extension.take(prefix + length_name, 1 if kind == 11 else 2)
-            extension.rest(prefix + name)
-        elif kind == 13:
-            extension.take("tls.handshake.sig_hash_alg_len", 2)
-            extension.rest("tls.handshake.sig_hash_algs")
-        elif kind == 43:
-            if client:
-                extension.take("tls.handshake.extensions.supported_versions_len", 1)
-            extension.rest("tls.handshake.extensions.supported_version")
-        elif kind == 51:
-            if client:
-                extension.take(f"{prefix}key_share_client_length", 2)
-            while extension.left:
-                extension.take(f"{prefix}key_share_group", 2)
-                size = extension.take_number(f"{prefix}key_share_key_exchange_length", 2)
-                extension.take(f"{prefix}key_share_key_exchange", size)
-        extension.rest("tls.handshake.extension.data")
 
 
 def http_line(data: bytes) -> re.Match[bytes] | None:

@@ -8,39 +8,16 @@ offset, `ipv6.tclass` for the second byte of an IPv6 header with four bits of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from xai_traffic.capture.field_options import (
+    name_ip6_options,
+    name_ip_options,
+    name_route,
+    name_tcp_options,
+)
 from xai_traffic.capture.field_spans import Spans
 from xai_traffic.capture.ip_headers import AUTHENTICATION, EXTENSION_HEADERS, FRAGMENT_HEADER
 from xai_traffic.capture.records import ICMP, SCTP, TCP, UDP
 
-TCP_OPTIONS = {
-    2: "tcp.options.mss",
-    3: "tcp.options.wscale",
-    4: "tcp.options.sack_perm",
-    5: "tcp.options.sack",
-    6: "tcp.options.echo",
-    7: "tcp.options.echoreply",
-    8: "tcp.options.timestamp",
-    19: "tcp.options.md5",
-    28: "tcp.options.user_to",
-    29: "tcp.options.ao",
-    34: "tcp.options.tfo",
-    253: "tcp.options.experimental",
-    254: "tcp.options.experimental",
-}
-IP_OPTIONS = {
-    7: "ip.options.record_route",
-    25: "ip.options.qs",
-    68: "ip.options.timestamp",
-    82: "ip.options.traceroute",
-    130: "ip.options.security",
-    131: "ip.options.source_route",
-    134: "ip.options.cipso",
-    136: "ip.options.sid",
-    137: "ip.options.source_route",
-    148: "ip.options.routeralert",
-}
 EXTENSIONS = {0: "ipv6.hopopts", 43: "ipv6.routing", 60: "ipv6.dstopts"}
 
 
@@ -79,7 +56,7 @@ def _name_ip4(spans: Spans) -> int:
         ("ip.src", 4),
         ("ip.dst", 4),
     )
-    _name_options(header, "ip.options", IP_OPTIONS, "ip.opt.type", "ip.opt.padding")
+    name_ip_options(header)
     return protocol
 
 
@@ -111,9 +88,7 @@ def _name_ip6(spans: Spans) -> int:
         elif following in EXTENSIONS:
             header, name = spans.part(size), EXTENSIONS[following]
             header.take_all((f"{name}.nxt", 1), (f"{name}.len", 1))
-            if following == 43:
-                header.take_all(("ipv6.routing.type", 1), ("ipv6.routing.segleft", 1))
-            header.rest(name if following == 43 else "ipv6.opt")
+            (name_route if following == 43 else name_ip6_options)(header)
         else:
             spans.take("ipv6", size)
         following = upper
@@ -135,15 +110,7 @@ def name_transport(spans: Spans, protocol: int) -> None:
             ("tcp.checksum", 2),
             ("tcp.urgent_pointer", 2),
         )
-        _name_options(
-            spans,
-            "tcp.options",
-            TCP_OPTIONS,
-            "tcp.options.unknown",
-            "tcp.options",
-            inside={8: _name_timestamp, 2: _name_mss, 3: _name_scale},
-        )
-        spans.rest("tcp.options")
+        name_tcp_options(spans)
     elif protocol == UDP:
         spans.begin("udp")
         for name in ("udp.srcport", "udp.dstport", "udp.length", "udp.checksum"):
@@ -158,48 +125,6 @@ def name_transport(spans: Spans, protocol: int) -> None:
             ("sctp.checksum", 4),
         )
     spans.rest("frame")
-
-
-def _name_options(
-    spans: Spans,
-    prefix: str,
-    names: dict[int, str],
-    unknown: str,
-    padding: str,
-    inside: dict[int, Callable[[Spans], None]] | None = None,
-) -> None:
-    """Name options of kind, length, value; kind 0 ends them, kind 1 is a single byte."""
-    while spans.left:
-        kind = spans.number(1)
-        if kind == 0:
-            spans.take(f"{prefix}.eol", 1)
-            spans.rest(padding)
-        elif kind == 1:
-            spans.take(f"{prefix}.nop", 1)
-        else:
-            size = spans.number(1, 1)
-            if size < 2:  # cut, or a length that leads nowhere
-                spans.rest(unknown)
-                break
-            name = names.get(kind, unknown)
-            option = spans.part(size)
-            if inside and kind in inside:
-                option.take(name, 2)
-                inside[kind](option)
-            option.rest(name)
-
-
-def _name_timestamp(option: Spans) -> None:
-    option.take("tcp.options.timestamp.tsval", 4)
-    option.take("tcp.options.timestamp.tsecr", 4)
-
-
-def _name_mss(option: Spans) -> None:
-    option.take("tcp.options.mss_val", 2)
-
-
-def _name_scale(option: Spans) -> None:
-    option.take("tcp.options.wscale.shift", 1)
 
 
 def name_icmp(spans: Spans, protocol: int) -> None:

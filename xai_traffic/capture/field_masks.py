@@ -35,6 +35,9 @@ ADDRESSES = {
     "ipv6.src": _SENDER,
     "ipv6.dst": _RECEIVER,
     "ipv6.routing.src.addr": _NEITHER,
+    "ipv6.routing.mipv6.home_address": _NEITHER,
+    "ipv6.routing.srh.addr": _NEITHER,
+    "ipv6.routing.rpl.address": _NEITHER,
     "ipv6.opt.mipv6.home_address": _NEITHER,
     "teredo.orig.addr": _NEITHER,
     "nflog.tlv_value": _NEITHER,
@@ -50,6 +53,7 @@ FIELDS: dict[str, dict[str, bytes]] = {
             (
                 "ip.id",
                 "ip.checksum",
+                "ip.opt.time_stamp",
                 "ipv6.flow",
                 "ipv6.fraghdr.ident",
                 "ah.spi",

@@ -22,6 +22,9 @@ from xai_traffic.capture.shims import (
 NOTHING = -1
 """A type that announces nothing known."""
 
+SHORTEST_FRAME = 60
+"""Bytes of an Ethernet frame on the wire without its checksum."""
+
 _IPV4, _PROVIDER_TAG = 0x0800, 0x88A8
 
 
@@ -32,6 +35,28 @@ def name_ethernet(spans: Spans) -> None:
     kind = spans.number(2)
     spans.take("eth.len" if kind <= LONGEST_LENGTH else "eth.type", 2)
     name_shims(spans, kind, may_be_length=True)
+
+
+def name_ethernet_end(spans: Spans, begin: int, end: int, suffix: str = "") -> None:
+    """Name the padding, trailer and checksum behind what an Ethernet frame carries.
+
+    What is padding and what a checksum nothing in the frame tells: this follows Wireshark.
+
+    Args:
+        spans: from the end of what it carries to the end of the captured frame.
+        begin: offset of the frame.
+        end: where it ended on the wire.
+        suffix: put behind the names.
+    """
+    passed = spans.position - begin
+    padding = spans.peek(max(SHORTEST_FRAME - passed, 0))
+    if not any(padding):
+        spans.take(f"eth.padding{suffix}", len(padding))
+    trailer = end - spans.position
+    if end - begin >= SHORTEST_FRAME + 4 and trailer >= 4:
+        spans.take(f"eth.trailer{suffix}", trailer - 4)
+        spans.take(f"eth.fcs{suffix}", 4)
+    spans.rest(f"eth.trailer{suffix}")
 
 
 def name_shims(spans: Spans, kind: int, may_be_length: bool = False) -> None:

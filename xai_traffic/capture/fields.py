@@ -14,7 +14,9 @@ from typing import Any
 from xai_traffic.capture import field_applications as applications
 from xai_traffic.capture.field_headers import name_icmp, name_ip, name_network, name_transport
 from xai_traffic.capture.field_links import ETHERNET, WIRELESS, name_link
+from xai_traffic.capture.field_shims import name_ethernet_end
 from xai_traffic.capture.field_spans import Field, Spans
+from xai_traffic.capture.field_tls import TLS_MESSAGES, looks_like_tls, name_tls
 from xai_traffic.capture.field_tunnels import name_tunnel
 from xai_traffic.capture.records import FRAGMENT, ICMP, ICMP6, NONE, SCTP, TCP, UDP
 
@@ -90,17 +92,20 @@ def name_encapsulation(spans: Spans, link: int, depth: int) -> None:
 
 
 def _name_trailers(spans: Spans, data: bytes, row: Mapping[str, Any]) -> None:
-    """Name what follows the session's datagram: trailers of an inner and of the outer frame."""
+    """Name what follows the session's datagram: the ends of an inner and of the outer frame."""
     link = int(row["link"])
-    trailer = "wlan.fcs" if link in WIRELESS else "eth.trailer" if link == ETHERNET else "frame"
+    frames = [spans.fields[field].start for protocol, field in spans.layers if protocol == "eth"]
+    own = link == ETHERNET
+    suffix = "#1" if own and len(frames) > 1 else ""
     if int(row["outer"]) != NONE and int(row["depth"]):
-        frames = [protocol for protocol, _ in spans.layers].count("eth")
-        bridged = frames > (link == ETHERNET)
         around = _datagram_end(data, int(row["outer"])) or len(data)
         inner = spans.part(around - spans.position)
-        inner.rest("eth.trailer" if bridged else "frame")
-        trailer += "#1" if bridged and link == ETHERNET else ""
-    spans.rest(trailer)
+        if len(frames) > own:
+            name_ethernet_end(inner, frames[-1], around)
+        inner.rest("frame")
+    if own:
+        name_ethernet_end(spans, 0, int(row["wire"]), suffix)
+    spans.rest("wlan.fcs" if link in WIRELESS else "frame")
 
 
 def _places(data: bytes, row: Mapping[str, Any]) -> dict[str, int]:
@@ -147,8 +152,8 @@ def _name_payload(spans: Spans, data: bytes, places: dict[str, int], protocol: i
     elif protocol in (TCP, UDP):
         payload = spans.peek(spans.left)
         ports = _ports(data, places, protocol)
-        if protocol == TCP and applications.looks_like_tls(payload):
-            applications.name_tls(spans)
+        if protocol == TCP and looks_like_tls(payload):
+            name_tls(spans)
         elif applications.http_line(payload):
             applications.name_http(spans)
         elif protocol == UDP and 137 not in ports:  # NetBIOS names look like DNS
@@ -201,10 +206,7 @@ def _dns_words(texts: dict[str, list[bytes]]) -> str:
 
 
 def _tls_words(texts: dict[str, list[bytes]]) -> str:
-    words = [
-        applications.TLS_MESSAGES.get(kind[0], "handshake")
-        for kind in texts.get("tls.handshake.type", [])
-    ]
+    words = [TLS_MESSAGES.get(kind[0], "handshake") for kind in texts.get("tls.handshake.type", [])]
     if "tls.change_cipher_spec" in texts:
         words.append("change cipher spec")
     if "tls.handshake" in texts and "tls.handshake.type" not in texts:
