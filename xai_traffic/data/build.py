@@ -15,8 +15,10 @@ import pyarrow as pa
 from xai_traffic import __version__
 from xai_traffic.capture.core import core_name
 from xai_traffic.capture.filters import compile_filter
+from xai_traffic.capture.images import STREAM_TILES
 from xai_traffic.capture.masking import MASK_VERSION, mask_name
 from xai_traffic.capture.reader import STANDARD_INPUT, capture_name, find_captures
+from xai_traffic.capture.records import PACKET
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import (
     BELOW_MINIMUM,
@@ -36,6 +38,12 @@ from xai_traffic.data.account import (
 from xai_traffic.data.derive import derive
 from xai_traffic.data.duplicates import Seen, content_hashes, label_conflicts
 from xai_traffic.data.folder import is_dataset, new_folder
+from xai_traffic.data.image_sets import (
+    find_image_sets,
+    label_of,
+    read_image_set,
+    rules_of_images,
+)
 from xai_traffic.data.labels import (
     BINARY_CLASSES,
     LabelRule,
@@ -50,6 +58,8 @@ from xai_traffic.errors import CaptureError, ConfigError, DatasetError
 from xai_traffic.terminal import log, printable, progress
 
 __all__ = ["Conversion", "convert", "summarise"]
+
+NO_PACKETS = np.zeros(0, PACKET)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +91,9 @@ def convert(
     """Make a dataset of captures and folders of them, or a masked one of a dataset.
 
     Args:
-        inputs: captures and folders, or one dataset that was not masked: then `rules.mask` is
-            put on it, and its reading rules, labels and split stay.
+        inputs: captures and folders; or one dataset that was not masked: then `rules.mask` is
+            put on it, and its reading rules, labels and split stay; or image sets, see
+            `image_sets.py`.
         out: the folder to make; it appears when everything is written, or not at all.
         rules: how captures are read.
         split: see `data/split.py`; None is DEFAULT_SPLIT.
@@ -107,16 +118,23 @@ def convert(
             _check_derived(source.manifest, rules, split, labels)
             return Conversion(out, derive(source, out, rules.mask, overwrite=overwrite), [])
         spec = parse_split(split or DEFAULT_SPLIT)
+        image_sets = find_image_sets(inputs)
+        if image_sets:
+            rules = rules_of_images(rules, labels)
         table = read_label_table(labels) if labels is not None else None
         if table is None and STANDARD_INPUT in map(os.fspath, inputs):
             raise ConfigError("standard input lies in no folder that could label it: add --labels")
         with new_folder(out, overwrite) as folder:
             making = _Making(rules, table)
-            found = find_captures(inputs)
+            found = image_sets or find_captures(inputs)
             spool_file = folder.parent / "spool"
             with DatasetWriter(folder) as writer:
                 for name, path in progress(found, "convert", total=len(found)):
-                    making.add(name, path, _root(path, inputs), spool_file, writer)
+                    root = _root(path, inputs)
+                    if image_sets:
+                        making.add_images(name, path, root, writer)
+                    else:
+                        making.add(name, path, root, spool_file, writer)
                 manifest = making.finish(writer, spec, seed)
         return Conversion(out, manifest, making.failures)
     except OSError as error:
@@ -235,20 +253,58 @@ class _Making:
                 piece.packet_rows[fresh],
                 community_id_seed=self.rules.community_id_seed,
             )
-            tiles = pa.array(table["first_tile"].to_numpy() + writer.tiles)
-            table = table.set_column(table.column_names.index("first_tile"), "first_tile", tiles)
-            for column, values in (
-                ("label", labels[rows]),
-                ("binary_label", binary[rows]),
-                ("content_hash", np.asarray(hashes, object)[fresh]),
-            ):
-                table = table.append_column(column, pa.array(values, pa.string()))
-            self.kept.append(table)
+            self._keep(table, labels[rows], binary[rows], np.asarray(hashes, object)[fresh], writer)
             writer.append(
                 piece.tiles[np.repeat(fresh, counts)],
                 packet_table(piece.packets[np.repeat(fresh, piece.packet_rows)]),
             )
         return reasons
+
+    def _keep(
+        self,
+        table: pa.Table,
+        labels: np.ndarray,
+        binary: np.ndarray,
+        hashes: np.ndarray,
+        writer: DatasetWriter,
+    ) -> None:
+        """Keep the rows of sessions whose tiles the writer gets next."""
+        counts = table["tiles"].to_numpy().astype(np.int64)
+        first = pa.array(np.cumsum(counts) - counts + writer.tiles)
+        table = table.set_column(table.column_names.index("first_tile"), "first_tile", first)
+        for column, values in (
+            ("label", labels),
+            ("binary_label", binary),
+            ("content_hash", hashes),
+        ):
+            table = table.append_column(column, pa.array(values, pa.string()))
+        self.kept.append(table)
+
+    def add_images(
+        self, name: str, path: pathlib.Path, root: pathlib.Path, writer: DatasetWriter
+    ) -> None:
+        """Read an image set and write its images but duplicates; none has packets."""
+        facts = {"capture": name, **facts_of_file(path)}
+        entry, fault = Entry(), None
+        binary_label = label_of(path, root)[1]
+        try:
+            for table, tiles, labels in read_image_set(name, path, root):
+                hashes = content_hashes(tiles, table["tiles"].to_numpy())
+                fresh = self.seen.keep(labels, hashes)
+                reasons = np.where(fresh, "", DUPLICATE).astype(object)
+                packets = np.zeros(len(labels), np.int64)
+                entry.add(packets, reasons)
+                for label in np.unique(labels).tolist():
+                    of = labels == label
+                    self.per_class[label].add(packets[of], reasons[of])
+                binary = np.full(int(fresh.sum()), binary_label, object)
+                hashes = np.asarray(hashes, object)[fresh]
+                self._keep(table.filter(pa.array(fresh)), labels[fresh], binary, hashes, writer)
+                writer.append(tiles[np.repeat(fresh, STREAM_TILES)], packet_table(NO_PACKETS))
+        except CaptureError as error:
+            fault = str(error).removeprefix(capture_name(path)).lstrip(",: ")
+            self.failures.append((name, fault))
+        self.captures.append({**facts, **entry.to_dict(), "fault": fault})
 
     def finish(self, writer: DatasetWriter, spec: SplitSpec, seed: int) -> dict:
         """Split what is kept, check the account and write tables and manifest."""
