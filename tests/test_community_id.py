@@ -5,7 +5,7 @@ import ipaddress
 import numpy as np
 import pytest
 
-from xai_traffic.capture.community_id import community_id
+from xai_traffic.capture.community_id import community_id, community_ids
 from xai_traffic.capture.records import ANY, SESSION
 from xai_traffic.capture.tables import session_table
 
@@ -137,3 +137,25 @@ def test_a_session_of_any_protocols_is_no_flow():
     table = session_table(rows([(ANY, "1.2.3.4", "5.6.7.8", 0, 0)]), "a")
     assert table["community_id"].to_pylist() == [None]
     assert table["protocol"].to_pylist() == ["any"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 65_535])
+def test_many_at_once_are_those_of_each(seed):
+    rng = np.random.default_rng(seed)
+    sessions = np.frombuffer(rng.bytes(3000 * SESSION.itemsize), SESSION).copy()
+    sessions["family"] = rng.choice([4, 6], len(sessions))
+    sessions["protocol"] = rng.choice([1, 6, 17, 46, 58, 132, ANY], len(sessions))
+    same = rng.random(len(sessions)) < 0.3  # then ports tell which end is the smaller
+    sessions["destination"][same] = sessions["source"][same]
+    for row, found in zip(sessions, community_ids(sessions, seed).tolist(), strict=True):
+        protocol, size = int(row["protocol"]), 4 if row["family"] == 4 else 16
+        ends = row["source"][:size].tobytes(), row["destination"][:size].tobytes()
+        names = "icmp_type icmp_code" if protocol in (1, 58) else "source_port destination_port"
+        ports = [int(row[name]) for name in names.split()]
+        one = "" if protocol == ANY else community_id(protocol, *ends, *ports, seed=seed)
+        assert found.decode() == one
+
+
+def test_none_at_once():
+    assert len(community_ids(np.zeros(0, SESSION))) == 0
+    assert session_table(np.zeros(0, SESSION), "a")["community_id"].to_pylist() == []
