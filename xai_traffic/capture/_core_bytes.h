@@ -22,32 +22,28 @@ static inline uint32_t little32(const uint8_t *p)
     return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
 }
 
+/* A value whose bytes in memory are in little-endian order. */
+static inline uint64_t ordered64(uint64_t value)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return __builtin_bswap64(value);
+#else
+    return value;
+#endif
+}
+
 static inline uint64_t little64(const uint8_t *p)
 {
-    return (uint64_t)little32(p + 4) << 32 | little32(p);
-}
-
-static inline uint8_t *put16(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)value;
-    p[1] = (uint8_t)(value >> 8);
-    return p + 2;
-}
-
-static inline uint8_t *put32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)value;
-    p[1] = (uint8_t)(value >> 8);
-    p[2] = (uint8_t)(value >> 16);
-    p[3] = (uint8_t)(value >> 24);
-    return p + 4;
+    uint64_t value;
+    memcpy(&value, p, sizeof value);
+    return ordered64(value);
 }
 
 static inline uint8_t *put64(uint8_t *p, uint64_t value)
 {
-    for (int i = 0; i < 8; i++)
-        p[i] = (uint8_t)(value >> 8 * i);
-    return p + 8;
+    value = ordered64(value);
+    memcpy(p, &value, sizeof value);
+    return p + sizeof value;
 }
 
 static inline uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }

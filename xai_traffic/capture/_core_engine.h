@@ -31,6 +31,7 @@ static void ride(Core *core, unsigned count)
     if (!reserve(core, &core->tiles, (size_t)count * core->rules.width) ||
         !reserve(core, &core->packet_rows, (size_t)count * PACKET_ROW))
         return;
+    bool timed = core->rules.rule == ZEEK || core->rules.rule == NFSTREAM; /* they ask its age */
     for (unsigned i = 0; i < count; i++) {
         uint32_t tag = core->passengers[i].tag, at = tag & core->slot_mask;
         while (core->slots[at].session && core->slots[at].tag != tag)
@@ -39,7 +40,8 @@ static void ride(Core *core, unsigned count)
             const char *session = (const char *)session_at(core, core->slots[at].session);
             PREFETCH(session);
             PREFETCH(session + 64);
-            PREFETCH(session + 128);
+            if (timed)
+                PREFETCH(session + 128);
         }
     }
     for (unsigned i = 0; i < count && !core->failed; i++)

@@ -15,11 +15,10 @@
 static void settle(Core *core);
 
 /* Count a frame; it is taken with others, before the chunk or the carry that holds it is left. */
-static inline void take_frame(Core *core, const Frame *frame)
+static inline void take_frame(Core *core, Frame frame)
 {
-    Frame *taken = &core->batch[core->frames++];
-    *taken = *frame;
-    taken->number = ++core->packets;
+    frame.number = ++core->packets;
+    core->batch[core->frames++] = frame;
     if (core->frames == BATCH)
         settle(core);
 }
@@ -66,7 +65,7 @@ static inline size_t read_pcap_record(Core *core, const uint8_t *p, size_t n)
         return stop(core, RECORD_TOO_LONG, core->offset);
     if (n - 16 < captured)
         return wait_for(core, 16 + (size_t)captured);
-    take_frame(core, &(Frame){
+    take_frame(core, (Frame){
                          .bytes = p + 16,
                          .time = get32(core, p) * UINT64_C(1000000000) +
                                  (uint64_t)get32(core, p + 4) * core->nanoseconds,
@@ -233,7 +232,7 @@ static size_t read_packet_block(Core *core, const uint8_t *p, size_t n, uint32_t
         return wait_for(core, length);
     if (get32(core, p + length - 4) != length)
         return stop(core, BLOCK_LENGTH, core->offset);
-    take_frame(core, &frame);
+    take_frame(core, frame);
     return length;
 }
 
@@ -279,6 +278,20 @@ static size_t read_start(Core *core, const uint8_t *p, size_t n)
     }
 }
 
+/* Read pcap records as long as they are whole and right: what all the time is spent on. */
+static inline size_t read_pcap_records(Core *core, const uint8_t *p, size_t n)
+{
+    size_t at = 0;
+    while (n - at >= 16) {
+        uint32_t captured = get32(core, p + at + 8);
+        if (captured > MAX_RECORD || n - at - 16 < captured)
+            break;
+        read_pcap_record(core, p + at, n - at);
+        at += 16 + (size_t)captured;
+    }
+    return at;
+}
+
 static inline size_t read_one(Core *core, const uint8_t *p, size_t n)
 {
     if (core->format == IN_PCAP)
@@ -301,7 +314,9 @@ static void walk(Core *core, const uint8_t *p, size_t n)
         }
         Buffer *carry = &core->carry;
         if (!carry->used) {
-            size_t used = read_one(core, p, n);
+            size_t used = core->format == IN_PCAP ? read_pcap_records(core, p, n) : 0;
+            if (!used)
+                used = read_one(core, p, n);
             core->offset += used;
             p += used, n -= used;
             if (used || core->fault || core->failed)

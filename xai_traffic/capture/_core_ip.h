@@ -25,8 +25,13 @@ static inline bool has_ports(uint8_t protocol)
  * reads them at once and would have to wait for bytes. */
 static inline void put_address(uint64_t words[2], const uint8_t *address, uint8_t family)
 {
-    words[0] = family == 4 ? little32(address) : little64(address);
-    words[1] = family == 4 ? 0 : little64(address + 8);
+    if (family == 4) {
+        words[0] = little32(address);
+        words[1] = 0;
+    } else {
+        words[0] = little64(address);
+        words[1] = little64(address + 8);
+    }
 }
 
 static inline Key datagram_key(const Packet *packet, uint32_t identification)

@@ -7,7 +7,13 @@
 /* An offset in the frame as one in the tile, NONE where the tile does not have it. */
 static inline uint32_t in_tile(uint32_t offset, uint32_t start)
 {
-    return offset >= start && offset - start < NONE ? offset - start : NONE;
+    return least(offset - start, NONE); /* what lies before wraps to far behind */
+}
+
+/* Four fields of 16 bits. */
+static inline uint64_t words(uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    return a | b << 16 | c << 32 | d << 48;
 }
 
 /* The caller has reserved the room. */
@@ -38,40 +44,30 @@ static inline void emit_packet(Core *core, const Session *session, const Frame *
     row = put64(row, session->number);
     row = put64(row, frame->number);
     row = put64(row, frame->time);
-    row = put32(row, frame->captured);
-    row = put32(row, frame->wire);
-    row = put16(row, (uint32_t)session->packets);
-    row = put16(row, start);
-    row = put16(row, length);
-    row = put16(row, in_tile(network, start));
-    row = put16(row, in_tile(transport, start));
-    row = put16(row, in_tile(payload, start));
-    row = put16(row, frame->link);
-    row[0] = packet->protocol;
-    row[1] = direction;
-    row = put16(row + 2, in_tile(outer, start));
+    row = put64(row, frame->captured | (uint64_t)frame->wire << 32);
+    row = put64(row, words(session->packets, start, length, in_tile(network, start)));
+    row = put64(row, words(in_tile(transport, start), in_tile(payload, start), frame->link,
+                           packet->protocol | (uint64_t)direction << 8));
     if (frame->captured < frame->wire)
         flags |= CUT;
-    row = put16(row, flags);
-    row[0] = packet->tunnel;
-    row[1] = packet->depth;
-    put16(row + 2, 0);
+    put64(row, words(in_tile(outer, start), flags, packet->tunnel | (uint64_t)packet->depth << 8, 0));
     core->packet_rows.used += PACKET_ROW;
 }
 
 /* Write the address of the key's endpoint 0 or 1, as it stands in a packet. */
-static uint8_t *put_endpoint(uint8_t *p, const Key *key, int endpoint)
+static inline uint8_t *put_endpoint(uint8_t *p, const Key *key, int endpoint)
 {
     return put64(put64(p, key->words[2 * endpoint]), key->words[2 * endpoint + 1]);
 }
 
 static void emit_session(Core *core, Session *session, End end)
 {
-    if (session->reported || !reserve(core, &core->session_rows, SESSION_ROW))
+    if (session->state & REPORTED || !reserve(core, &core->session_rows, SESSION_ROW))
         return;
-    session->reported = core->rules.early || end == QUIET;
+    if (core->rules.early || end == QUIET)
+        session->state |= REPORTED;
     uint64_t ports = session->key.words[4], limit = core->rules.limit;
-    bool swapped = session->swapped;
+    bool swapped = session->state & SWAPPED;
     uint8_t *row = core->session_rows.data + core->session_rows.used;
     core->session_rows.used += SESSION_ROW;
     row = put64(row, session->number);
@@ -82,18 +78,18 @@ static void emit_session(Core *core, Session *session, End end)
     row = put64(row, session->payload_bytes);
     row = put_endpoint(row, &session->key, swapped);
     row = put_endpoint(row, &session->key, !swapped);
-    row = put16(row, (uint32_t)(swapped ? ports >> 16 : ports));
-    row = put16(row, (uint32_t)(swapped ? ports : ports >> 16));
-    row = put16(row, (uint32_t)(session->packets < limit ? session->packets : limit));
-    row[0] = (uint8_t)(ports >> 32); /* protocol */
-    row[1] = (uint8_t)(ports >> 40); /* family */
-    row[2] = (uint8_t)end;
-    row[3] = session->outer_family;
-    row[4] = session->tunnel;
-    row[5] = session->depth;
-    row[6] = session->icmp_type;
-    row[7] = session->icmp_code;
-    row = put16(row + 8, 0);
+    uint64_t first = ports & 0xFFFF, second = ports >> 16 & 0xFFFF;
+    row = put64(row, words(swapped ? second : first, swapped ? first : second,
+                           session->packets < limit ? session->packets : limit,
+                           ports >> 32)); /* protocol and family */
+    row[0] = (uint8_t)end;
+    row[1] = session->outer_family;
+    row[2] = session->tunnel;
+    row[3] = session->depth;
+    row[4] = session->icmp_type;
+    row[5] = session->icmp_code;
+    row[6] = row[7] = 0;
+    row += 8;
     if (session->outer)
         memcpy(row, item(&core->outers, session->outer, sizeof(Outer)), sizeof(Outer));
     else

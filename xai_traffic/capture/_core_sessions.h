@@ -22,29 +22,28 @@ enum { NFSTREAM_IDLE = 120000, NFSTREAM_ACTIVE = 1800000 };
 
 /* ---- Keys ---------------------------------------------------------------------------------- */
 
-/* Which of two addresses of one family comes first, as memcmp says. */
-static inline int compare(const uint8_t *a, const uint8_t *b, uint8_t family)
-{
-    if (family != 4)
-        return memcmp(a, b, 16);
-    uint32_t first = big32(a), second = big32(b);
-    return (first > second) - (first < second);
-}
-
 /* Build the key, the same for both directions; true if the sender is its second endpoint. */
 static inline bool make_key(const Core *core, Key *key, const Packet *packet)
 {
-    uint64_t low_port = packet->source_port, high_port = packet->destination_port;
+    uint64_t sender = packet->source_port, receiver = packet->destination_port;
     uint64_t protocol = packet->protocol;
-    int order = compare(packet->source, packet->destination, packet->family);
+    bool swapped;
     if (core->rules.rule == HOST_PAIR)
-        low_port = high_port = 0, protocol = ANY;
-    bool swapped = order ? order > 0 : low_port > high_port;
+        sender = receiver = 0, protocol = ANY;
+    if (packet->family == 4) {
+        uint64_t source = big32(packet->source), destination = big32(packet->destination);
+        swapped = (source << 16 | sender) > (destination << 16 | receiver);
+    } else {
+        int order = memcmp(packet->source, packet->destination, 16);
+        swapped = order ? order > 0 : sender > receiver;
+    }
     if (core->rules.rule == UNIDIRECTIONAL)
         swapped = false;
-    put_address(&key->words[0], swapped ? packet->destination : packet->source, packet->family);
-    put_address(&key->words[2], swapped ? packet->source : packet->destination, packet->family);
-    uint64_t ports = swapped ? high_port | low_port << 16 : low_port | high_port << 16;
+    const uint8_t *first = swapped ? packet->destination : packet->source;
+    const uint8_t *second = swapped ? packet->source : packet->destination;
+    put_address(&key->words[0], first, packet->family);
+    put_address(&key->words[2], second, packet->family);
+    uint64_t ports = swapped ? receiver | sender << 16 : sender | receiver << 16;
     key->words[4] = ports | protocol << 32 | (uint64_t)packet->family << 40;
     return swapped;
 }
@@ -169,8 +168,8 @@ static Session *open_session(Core *core, const Passenger *passenger)
         .last_time = passenger->frame->time,
         .first_clock = core->clock,
         .older = core->newest,
-        .swapped = passenger->swapped,
-        .began_with_syn = opens(packet),
+        .state = (uint16_t)((passenger->swapped ? SWAPPED : 0) |
+                            (opens(packet) ? BEGAN_WITH_SYN : 0)),
         .outer = outer,
         .outer_family = packet->outer_family,
         .tunnel = packet->tunnel,
@@ -194,7 +193,8 @@ static inline bool is_later(uint64_t time, uint64_t than, uint64_t by)
 
 static inline bool opens_another(const Session *session, const Packet *packet)
 {
-    return opens(packet) && session->has_syn && session->first_syn != packet->sequence;
+    return opens(packet) && session->state & HAS_SYN &&
+           session->first_syn != packet->sequence;
 }
 
 static End end_by_zeek(const Session *session, const Frame *frame, const Packet *packet)
@@ -204,10 +204,11 @@ static End end_by_zeek(const Session *session, const Frame *frame, const Packet 
         return IDLE_TIMEOUT;
     if (!tcp)
         return GOES_ON;
-    if (session->began_with_syn && !session->answered &&
+    if ((session->state & (BEGAN_WITH_SYN | ANSWERED)) == BEGAN_WITH_SYN &&
         is_later(frame->time, session->first_time, ZEEK_ATTEMPT * SECOND))
         return IDLE_TIMEOUT;
-    if ((session->reset || session->finished == 3) &&
+    bool finished = (session->state & FINISHED_BOTH) == FINISHED_BOTH;
+    if ((finished || session->state & RESET) &&
         (opens(packet) || is_later(frame->time, session->last_time, ZEEK_CLOSED * SECOND)))
         return CLOSED;
     return opens_another(session, packet) ? NEW_CONNECTION : GOES_ON;
@@ -224,7 +225,7 @@ static inline End end_of(const Core *core, const Session *session, const Frame *
     case CONNECTION:
         return opens_another(session, packet) ? NEW_CONNECTION : GOES_ON;
     case PCAPSPLITTER:
-        return opens(packet) && !session->after_syn ? NEW_CONNECTION : GOES_ON;
+        return opens(packet) && !(session->state & AFTER_SYN) ? NEW_CONNECTION : GOES_ON;
     case ZEEK:
         return end_by_zeek(session, frame, packet);
     case NFSTREAM:
@@ -259,6 +260,24 @@ static inline bool follow_order(Core *core, Session *session, const Passenger *p
     return true;
 }
 
+/* Remember what the packet says of the connection's state. */
+static inline void note(Session *session, const Packet *packet, bool direction)
+{
+    unsigned state = session->state & ~(unsigned)AFTER_SYN;
+    state |= direction ? ANSWERED : 0;
+    if (packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) {
+        state |= packet->flags & TCP_RST ? RESET : 0;
+        if (packet->flags & TCP_FIN)
+            state |= FINISHED << direction;
+        if (opens(packet)) {
+            if (!(state & HAS_SYN))
+                session->first_syn = packet->sequence;
+            state |= AFTER_SYN | HAS_SYN;
+        }
+    }
+    session->state = (uint16_t)state;
+}
+
 static inline void join(Core *core, const Passenger *passenger)
 {
     const Frame *frame = passenger->frame;
@@ -279,7 +298,7 @@ static inline void join(Core *core, const Passenger *passenger)
     }
     if (!session && !(session = open_session(core, passenger)))
         return;
-    bool direction = passenger->swapped != session->swapped;
+    bool direction = passenger->swapped != (session->state & SWAPPED);
     bool shown = session->packets < rules->limit;
     unsigned flags = 0;
     /* What cannot be seen is not followed; a host pair's connections have nothing in common. */
@@ -299,15 +318,7 @@ static inline void join(Core *core, const Passenger *passenger)
         session->last_time = frame->time;
     if (rules->rule == NFSTREAM)
         session->last_clock = core->clock;
-    session->after_syn = opens(packet);
-    session->answered |= direction;
-    session->reset |= !!(packet->flags & TCP_RST);
-    if (packet->flags & TCP_FIN)
-        session->finished |= (uint8_t)(1 << direction);
-    if (opens(packet) && !session->has_syn) {
-        session->has_syn = true;
-        session->first_syn = packet->sequence;
-    }
+    note(session, packet, direction);
     if (rules->early && session->packets == rules->limit)
         emit_session(core, session, PACKET_LIMIT);
 }

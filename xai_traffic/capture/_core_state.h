@@ -128,6 +128,19 @@ typedef struct {
     uint32_t next, from[MAX_GAPS], to[MAX_GAPS];
 } Order;
 
+/* What a session has seen. Of the two FINs the second is the responder's. */
+enum {
+    SWAPPED = 1, /* the initiator is the key's second endpoint */
+    REPORTED = 2,
+    HAS_SYN = 4,
+    AFTER_SYN = 8, /* the latest packet opened a connection */
+    BEGAN_WITH_SYN = 16,
+    ANSWERED = 32,
+    RESET = 64,
+    FINISHED = 128,
+    FINISHED_BOTH = 128 | 256
+};
+
 /* Three lines of the cache, those that every packet touches first. */
 typedef struct {
     Key key;
@@ -136,10 +149,8 @@ typedef struct {
     uint64_t last_time, number;
     Order order[2];
     uint8_t gaps[2]; /* 0: nothing sent in this direction; else one more than the gaps */
-    uint8_t finished; /* bit 1 << direction: a FIN was sent */
-    bool swapped : 1; /* the initiator is the key's second endpoint */
-    bool has_syn : 1, after_syn : 1, began_with_syn : 1, answered : 1, reset : 1, reported : 1;
-    uint32_t first_syn; /* sequence number, if has_syn */
+    uint16_t state;
+    uint32_t first_syn; /* sequence number, if HAS_SYN */
 
     uint64_t first_time, first_clock, last_clock;
     uint32_t older, newer;  /* neighbours by number among the open ones, 0 = none */
