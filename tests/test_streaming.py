@@ -90,6 +90,7 @@ def without_places(row: dict) -> dict:
         ReadingRules(layout="ustc28", mask="addresses"),
         ReadingRules(layout="ustc28", layers="payload"),
         ReadingRules(rule="nfstream", layout="flow_rows"),
+        ReadingRules(layout="heifip-header"),
     ],
     ids=lambda rules: f"{rules.rule}-{rules.layout}-{rules.layers}",
 )

@@ -7,8 +7,8 @@ import contextlib
 import threading
 from collections.abc import Generator
 
-AHEAD = 4
-"""Pieces that are made before they are asked for, at most."""
+AHEAD = 2 << 20
+"""Bytes in pieces that are made before they are asked for, at most (but for one piece)."""
 
 
 def read_ahead(chunks: Generator[bytes, None, None], *, wait: bool) -> Generator[bytes, None, None]:
@@ -24,9 +24,8 @@ def read_ahead(chunks: Generator[bytes, None, None], *, wait: bool) -> Generator
     Raises:
         Exception: what the stream raises, behind all that it gave before.
     """
-    ahead = _Ahead(chunks)
-    thread = threading.Thread(target=ahead.fill, name="read ahead", daemon=True)
-    thread.start()
+    ahead = Ahead(chunks, AHEAD)
+    thread = ahead.start()
     try:
         while (chunk := ahead.take()) is not None:
             yield chunk
@@ -36,27 +35,39 @@ def read_ahead(chunks: Generator[bytes, None, None], *, wait: bool) -> Generator
             thread.join()
 
 
-class _Ahead:
-    """Pieces between two threads, at most AHEAD."""
+class Ahead:
+    """The pieces of a stream on their way between two threads.
 
-    def __init__(self, chunks: Generator[bytes, None, None]):
-        self._chunks = chunks
+    Args:
+        chunks: the stream.
+        most: bytes made before they are asked for, but for one piece; then the stream has to wait.
+    """
+
+    def __init__(self, chunks: Generator[bytes, None, None], most: int):
+        self._chunks, self._most = chunks, most
         self._changed = threading.Condition()
         self._made: collections.deque[bytes] = collections.deque()
+        self._bytes = 0
         self._ended = self._closed = False
         self._error: Exception | None = None
 
-    def fill(self) -> None:
-        """Make all pieces; wait while there are enough."""
+    def start(self) -> threading.Thread:
+        """Start the thread that makes the pieces."""
+        thread = threading.Thread(target=self._fill, name="read ahead", daemon=True)
+        thread.start()
+        return thread
+
+    def _fill(self) -> None:
         error = None
         try:
             with contextlib.closing(self._chunks):
                 for chunk in self._chunks:
                     with self._changed:
-                        self._changed.wait_for(lambda: len(self._made) < AHEAD or self._closed)
+                        self._changed.wait_for(lambda: self._bytes < self._most or self._closed)
                         if self._closed:
                             return
                         self._made.append(chunk)
+                        self._bytes += len(chunk)
                         self._changed.notify_all()
         except Exception as raised:  # noqa: BLE001 - raised again where the pieces are taken
             error = raised
@@ -64,16 +75,31 @@ class _Ahead:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
-    def take(self) -> bytes | None:
-        """Return the next piece, None behind the last."""
+    def take(self, seconds: float | None = None, size: int = 0) -> bytes | None:
+        """Return the next piece, None behind the last.
+
+        Args:
+            seconds: to wait for one; b"" is returned where none comes in time.
+            size: bytes up to which further pieces that are there are put together with it.
+
+        Raises:
+            Exception: what the stream raised.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._made or self._ended)
-            if self._made:
-                self._changed.notify_all()
-                return self._made.popleft()
-            if self._error is not None:
-                raise self._error
-            return None
+            if not self._changed.wait_for(lambda: self._made or self._ended, seconds):
+                return b""
+            if not self._made:
+                if self._error is not None:
+                    raise self._error
+                return None
+            taken = [self._made.popleft()]
+            total = len(taken[0])
+            while self._made and total + len(self._made[0]) <= size:
+                taken.append(self._made.popleft())
+                total += len(taken[-1])
+            self._bytes -= total
+            self._changed.notify_all()
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def close(self) -> None:
         """Want no more pieces."""
