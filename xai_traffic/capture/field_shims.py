@@ -87,7 +87,7 @@ def _name_tag(spans: Spans, provider: bool) -> int:
     kind = spans.number(2, 2)
     if provider:
         spans.begin("ieee8021ad")
-        spans.take_all(("ieee8021ad.id", 2), ("ieee8021ad", 2))  # no name for its type there
+        spans.take_all(("ieee8021ad.id", 2), ("ieee8021ah.etype", 2))
     else:
         spans.begin("vlan")
         spans.take_all(("vlan.id", 2), ("vlan.len" if kind <= LONGEST_LENGTH else "vlan.etype", 2))

@@ -85,7 +85,7 @@ def _name_gtp(spans: Spans) -> None:
     if not flags & tunnels.GTP_OPTIONS:
         return
     spans.take_all(("gtp.seq_number", 2), ("gtp.npdu_number", 1))
-    following = spans.take_number("gtp.next", 1)
+    following = spans.take_number("gtp.ext_hdr.next", 1)
     if not flags & tunnels.GTP_EXTENDED:
         return
     while following and spans.left:

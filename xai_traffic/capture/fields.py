@@ -94,7 +94,11 @@ def name_encapsulation(spans: Spans, link: int, depth: int) -> None:
 def _name_trailers(spans: Spans, data: bytes, row: Mapping[str, Any]) -> None:
     """Name what follows the session's datagram: the ends of an inner and of the outer frame."""
     link = int(row["link"])
-    frames = [spans.fields[field].start for protocol, field in spans.layers if protocol == "eth"]
+    frames = [
+        spans.fields[first].start
+        for protocol, first in spans.layers
+        if protocol == "eth" and first < len(spans.fields)  # else cut off
+    ]
     own = link == ETHERNET
     suffix = "#1" if own and len(frames) > 1 else ""
     if int(row["outer"]) != NONE and int(row["depth"]):
