@@ -361,6 +361,19 @@ def test_at_most_4096_datagrams_are_known(core):
     assert len(result.table()) == 1
 
 
+def test_floods_of_fragments_are_given_up_as_they_come(core):
+    """Of 9,000 datagrams without a first fragment at most 4,096 wait, so all else is dropped."""
+    reader = make_core(core)
+    packets = [
+        made.ipv4(bytes(8), protocol=17, fragment=3, number=n % 65_536, source=f"10.{n % 7}.0.1")
+        for n in range(9_000)
+    ]
+    reader.feed(made.pcap(packets, link=101))
+    assert dict(zip(DROPS, reader.dropped, strict=True))["fragment"] == 9_000 - 4_096
+    reader.finish()
+    assert dict(zip(DROPS, reader.dropped, strict=True))["fragment"] == 9_000
+
+
 def test_held_bytes_are_bounded(core):
     big = bytes(65_000)
     parts = [v4(big, LAST, number=n, total=65_020) for n in range(300)]
