@@ -12,14 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xai_traffic import __version__
-from xai_traffic.capture.rules import (
-    DEFAULT_FILTER,
-    LAYERS,
-    LAYOUTS,
-    RETRANSMITTED,
-    SESSION_RULES,
-    TUNNELLED,
-    ReadingRules,
+from xai_traffic.capture.rule_options import (
+    add_community_id_seed,
+    add_reading_rules,
+    chosen_rules,
 )
 from xai_traffic.errors import CaptureError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, log, printable, show_table
@@ -109,7 +105,7 @@ def _convert(verbs) -> None:
     verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
     verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
-    _add_reading_rules(verb)
+    add_reading_rules(verb)
     _add_json(verb)
     verb.set_defaults(run=_run_convert)
 
@@ -120,7 +116,7 @@ def _run_convert(options, _) -> int:
     conversion = convert(
         options.inputs,
         options.out,
-        rules=_reading_rules(options),
+        rules=chosen_rules(options),
         split=options.split,
         labels=options.labels,
         seed=options.seed,
@@ -133,68 +129,6 @@ def _run_convert(options, _) -> int:
     for capture, reason in conversion.failures:
         log.error("%s: %s", printable(capture), printable(reason))
     return FAILED if conversion.failures else DONE
-
-
-def _add_reading_rules(verb) -> None:
-    group = verb.add_argument_group("reading rules")
-    group.add_argument("--layers", choices=LAYERS, help="where a tile begins (default all)")
-    group.add_argument(
-        "--mask",
-        metavar="NAME",
-        help="what to hide: none, addresses, ports, ids, ttl, window, options, header, payload; "
-        "joined by + (default none)",
-    )
-    group.add_argument(
-        "--rule",
-        choices=SESSION_RULES,
-        help="what makes a session: five_tuple, both directions of one; connection, that and a "
-        "SYN with a new sequence number begins another; pcapsplitter, zeek, nfstream, as those "
-        "tools do; host_pair, all between two addresses; unidirectional (default connection)",
-    )
-    group.add_argument("--min-packets", type=int, metavar="N", help="(default 1)")
-    group.add_argument(
-        "--filter", metavar="EXPR", help=f"packets to keep (default {DEFAULT_FILTER!r})"
-    )
-    group.add_argument("--layout", choices=LAYOUTS, help="(default tiles)")
-    group.add_argument(
-        "--idle-timeout", type=float, metavar="SECONDS", help="end idle sessions (default: never)"
-    )
-    group.add_argument(
-        "--max-open",
-        type=int,
-        metavar="N",
-        help="most sessions open at a time, the oldest is ended to make room; 0 means any "
-        f"(default {ReadingRules.max_open:,})",
-    )
-    group.add_argument(
-        "--tunnels",
-        choices=TUNNELLED,
-        help="which IP header of a tunnelled packet makes its session (default inner)",
-    )
-    group.add_argument(
-        "--retransmissions",
-        choices=RETRANSMITTED,
-        help="what becomes of TCP segments that repeat one byte for byte (default keep)",
-    )
-    _add_community_id_seed(group, "0")
-
-
-def _add_community_id_seed(verb, default: str) -> None:
-    verb.add_argument(
-        "--community-id-seed",
-        type=int,
-        metavar="N",
-        help=f"0 to 65535; your site's, if it has chosen one (default {default})",
-    )
-
-
-def _reading_rules(options) -> ReadingRules:
-    given = {
-        name: value
-        for name in ReadingRules.__dataclass_fields__
-        if (value := getattr(options, name)) is not None
-    }
-    return ReadingRules(**given)
 
 
 # --- train, evaluate ---------------------------------------------------------------------------
@@ -279,7 +213,7 @@ def _classify(verbs) -> None:
         help="judge a session of a pipe that had no packet for so long by the packets' times; 0: "
         "judge every session at its end alone, as in files (default 60)",
     )
-    _add_community_id_seed(verb, "the run's")
+    add_community_id_seed(verb, "the run's")
     verb.set_defaults(run=_run_classify)
 
 
@@ -355,7 +289,7 @@ def _explain(verbs) -> None:
         metavar="NAME,NAME",
         help="integrated_gradients, grad_cam, attention (default: all that the model has)",
     )
-    _add_community_id_seed(verb, "the run's; a dataset keeps its own")
+    add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
     verb.set_defaults(run=_run_explain)

@@ -72,7 +72,7 @@ class SessionStream:
         stopped: whether `stop` ended it.
 
     Raises:
-        CaptureError: from the iterator: nothing of it can be read.
+        CaptureError: it cannot be opened; from the iterator: nothing of it can be read.
         ConfigError: filter or mask have an error.
     """
 
