@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
-import pathlib
-import re
 import stat
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from xai_traffic.capture.decompress import MAGIC, compression_of, decompressed
+from xai_traffic.capture.inputs import STANDARD_INPUT, capture_name, find_captures
 from xai_traffic.capture.read_ahead import read_ahead
 from xai_traffic.errors import CaptureError
-from xai_traffic.terminal import log, printable
+
+__all__ = ["CHUNK", "STANDARD_INPUT", "capture_name", "find_captures", "open_chunks"]
 
 CHUNK = 512 * 1024
 """Most bytes of a piece: it stays in the processor's cache while it is read."""
 
-STANDARD_INPUT = "-"
 
-_SUFFIX = re.compile(r"\.(pcap|pcapng|cap|pcap\d+)(\.(gz|zst|xz))?$", re.IGNORECASE)
-
-
-def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
+def open_chunks(
+    path: str | os.PathLike, told: Callable[[int], None] | None = None
+) -> Generator[bytes, None, None]:
     """Open a capture and return its (decompressed) bytes in pieces of at most CHUNK.
 
     Close the iterator if it is not read to its end.
@@ -33,6 +30,8 @@ def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
     Args:
         path: a file, or "-" for standard input. gzip, zstd and xz are known by their first bytes;
             several members or frames in a row are one stream.
+        told: called with the bytes read of the file, again and again, from another thread where
+            it is compressed.
 
     Raises:
         CaptureError: at once where the file cannot be opened; from the iterator, behind all that
@@ -59,106 +58,16 @@ def open_chunks(path: str | os.PathLike) -> Generator[bytes, None, None]:
             ) from error
         except (OSError, ValueError) as error:
             raise CaptureError(name, f"it cannot be opened ({error})") from error
-    return _read_all(name, stream)
+    return _read_all(name, stream, told)
 
 
-def find_captures(
-    paths: Iterable[str | os.PathLike], missing: list[CaptureError] | None = None
-) -> list[tuple[str, pathlib.Path]]:
-    """Return (name, path) of every capture: files as they are given, folders searched through.
-
-    In folders a capture is a regular file named *.pcap, *.pcapng or *.cap, also with a number
-    behind pcap and with .gz, .zst or .xz; its name is its path from that folder, with slashes.
-    A folder below that may not be searched stands for the captures in it: opening it fails. One
-    that is a link is not followed, and a warning says so.
-    Captures of equal name keep their full paths as names.
-
-    Args:
-        paths: files, folders, "-".
-        missing: takes the errors of the paths where nothing is, so that they do not cost the
-            others; without it the first is raised.
-
-    Raises:
-        CaptureError: nothing is there, or a folder holds no capture.
-    """
-    found: dict[pathlib.Path, str] = {}
-    for given in map(pathlib.Path, paths):
-        try:
-            inside = _find(given)
-        except CaptureError as error:
-            if missing is None:
-                raise
-            missing.append(error)
-            continue
-        for name, file in inside:
-            found.setdefault(file, name)
-    seen = collections.Counter(found.values())
-    return [(capture_name(file) if seen[name] > 1 else name, file) for file, name in found.items()]
-
-
-def _find(given: pathlib.Path) -> list[tuple[str, pathlib.Path]]:
-    if os.path.isdir(given):
-        inside = sorted(_search(given))
-        if not inside:
-            raise CaptureError(
-                str(given), "this folder holds no capture (*.pcap, *.pcapng, *.cap, ...)"
-            )
-        return inside
-    if str(given) == STANDARD_INPUT or _is_there(given):
-        return [(capture_name(given), given)]
-    raise CaptureError(str(given), "there is no such file or folder: check the path")
-
-
-def capture_name(path: str | os.PathLike) -> str:
-    """Return a path as text for tables, slashes between its parts, bytes that are no text escaped.
-
-    A file name is any bytes: Python holds those that are not UTF-8 as lone surrogates, which
-    neither Arrow nor a page of UTF-8 can store.
-    """
-    return pathlib.PurePath(path).as_posix().encode("utf-8", "backslashreplace").decode()
-
-
-def is_capture_name(name: str) -> bool:
-    """Tell whether a file in a folder is taken for a capture."""
-    return _SUFFIX.search(name) is not None
-
-
-def _search(given: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """Yield (name, path) of the captures in a folder, and of folders that cannot be searched."""
-    closed: list[OSError] = []
-    for folder, folders, files in os.walk(given, onerror=closed.append):
-        for file in (pathlib.Path(folder, name) for name in files):
-            if is_capture_name(file.name) and _is_taken(file):
-                yield capture_name(file.relative_to(given)), file
-        for below in (pathlib.Path(folder, name) for name in folders):
-            if below.is_symlink():
-                log.warning(
-                    "%s links to a folder and is not followed: name it as an input to read it",
-                    printable(below),
-                )
-    for error in closed:
-        yield capture_name(error.filename), pathlib.Path(error.filename)
-
-
-def _is_taken(file: pathlib.Path) -> bool:
-    try:
-        return file.is_file()
-    except OSError:  # not even to be looked at: opening it says why
-        return True
-
-
-def _is_there(given: pathlib.Path) -> bool:
-    try:
-        given.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-    except OSError:  # opening it says why
-        return True
-    return True
-
-
-def _read_all(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
-    with contextlib.closing(_decompressed(name, _raw(name, stream), _is_file(stream))) as pieces:
+def _read_all(
+    name: str, stream: BinaryIO, told: Callable[[int], None] | None
+) -> Generator[bytes, None, None]:
+    raw = _raw(name, stream)
+    if told is not None:
+        raw = _counted(raw, told)
+    with contextlib.closing(_decompressed(name, raw, _is_file(stream))) as pieces:
         yield from pieces
 
 
@@ -191,6 +100,17 @@ def _raw(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
     finally:
         if name != STANDARD_INPUT:
             stream.close()
+
+
+def _counted(
+    chunks: Generator[bytes, None, None], told: Callable[[int], None]
+) -> Generator[bytes, None, None]:
+    count = 0
+    with contextlib.closing(chunks):
+        for chunk in chunks:
+            count += len(chunk)
+            told(count)
+            yield chunk
 
 
 def _decompressed(
