@@ -1,0 +1,85 @@
+"""The tables of benchmarks/capture.py: medians, and ratios formed within each round."""
+
+from __future__ import annotations
+
+import statistics
+
+from capture_cases import Bench
+
+
+def summary(records: list[dict], case: str) -> list[dict]:
+    """Return a row for each thing measured in a case: medians, and ours as a multiple of it."""
+    rows = []
+    of_case = [record for record in records if record["case"] == case]
+    ours = {r["round"]: r for r in of_case if r["name"] == of_case[0]["name"]}
+    for name in dict.fromkeys(record["name"] for record in of_case):
+        runs = [record for record in of_case if record["name"] == name]
+        row = {"name": name, "note": runs[0].get("note", ""), "unit": runs[0]["unit"]}
+        done = [run for run in runs if "seconds" in run]
+        if not done:
+            rows.append({**row, "absent": runs[0]["absent"]})
+            continue
+        ratios = [_ratio(ours.get(run["round"], {}), run) for run in done]
+        ratios = [ratio for ratio in ratios if ratio]
+        row["runs"] = len(done)
+        for key in ("seconds", "per_second"):
+            row[key] = statistics.median(run[key] for run in done)
+        row["peak"] = max(run["peak"] or 0 for run in done)
+        row["ratio"] = statistics.median(ratios) if ratios else None
+        row["ratios"] = (min(ratios), max(ratios)) if ratios else None
+        row["whole_process"] = done[0].get("whole_process", False)
+        rows.append(row)
+    return rows
+
+
+def _ratio(ours: dict, other: dict) -> float | None:
+    """Return how many times more we handle a second, or, of other units, how much sooner."""
+    if "per_second" not in ours:
+        return None
+    if ours["unit"] == other["unit"]:
+        return ours["per_second"] / other["per_second"]
+    return other["seconds"] / ours["seconds"]
+
+
+def tables(records: list[dict]) -> str:
+    """Return a table a case, as Markdown, and what the figures depend on."""
+    lines = []
+    for case in dict.fromkeys(record["case"] for record in records if record["case"] != "about"):
+        rows = summary(records, case)
+        unit = rows[0]["unit"]
+        about_case = getattr(Bench, case).__doc__
+        lines += [f"**{case}**: {about_case}", ""]
+        lines += [f"| what | {unit}/s | seconds | ours is | range | peak memory | runs | |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for row in rows:
+            if "absent" in row:
+                lines.append(f"| {row['name']} | | | | | | | absent: {row['absent']} |")
+                continue
+            per_second = f"{row['per_second']:,.0f}"
+            if row["unit"] != unit:
+                per_second = f"{row['per_second'] / 1e9:.2f} GB/s"
+            elif unit == "bytes":
+                per_second = f"{row['per_second'] / 1e6:,.0f} MB/s"
+            ratio, span = "", ""
+            if row["ratio"]:
+                ratio = f"{_digits(row['ratio'])} x"
+                span = " - ".join(map(_digits, row["ratios"]))
+            peak = f"{row['peak'] / 1e6:.0f} MB" if row["peak"] else ""
+            note = row["note"] + "; with its start" * row["whole_process"]
+            lines.append(
+                f"| {row['name']} | {per_second} | {row['seconds']:.3g} | {ratio} | {span} "
+                f"| {peak} | {row['runs']} | {note.removeprefix('; ')} |"
+            )
+        lines.append("")
+    facts = next(record for record in records if record["case"] == "about")
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    memory = f"{facts['memory'] / 2**30:.0f} GiB"
+    lines.append(
+        f"{facts['date']}: {facts['cores']} cores of {facts['processor']}, {memory}, "
+        f"{facts['system']}; {versions}; seed {facts['seed']}"
+    )
+    return "\n".join(lines)
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
