@@ -10,8 +10,6 @@
 #include "_core_formats.h"
 #include "_core_fragments.h"
 
-#define PREFETCH(address) __builtin_prefetch(address)
-
 /* Ask the filter, and make the key; false if the packet is filtered. */
 static inline bool board(Core *core, Passenger *passenger, const Frame *frame)
 {

@@ -95,11 +95,14 @@ static void vacate(Core *core, uint32_t hole)
 static bool grow_slots(Core *core)
 {
     uint64_t size = core->slots ? 2 * ((uint64_t)core->slot_mask + 1) : 1024;
-    Slot *slots = size <= UINT32_MAX ? calloc((size_t)size, sizeof *slots) : NULL;
+    Slot *slots = NULL;
+    if (size <= UINT32_MAX)
+        slots = allocate_lines((size_t)size * sizeof *slots, size * sizeof *slots >= LARGE_PAGE);
     if (!slots) {
         core->failed = true;
         return false;
     }
+    memset(slots, 0, (size_t)size * sizeof *slots);
     uint32_t mask = (uint32_t)size - 1;
     for (uint64_t i = 0; core->slots && i <= core->slot_mask; i++) {
         if (!core->slots[i].session)
@@ -132,6 +135,15 @@ static void close_session(Core *core, uint32_t slot, End end)
     core->open--;
 }
 
+/* Close the oldest session, and ask for the slot of the one that is next. */
+static void evict(Core *core)
+{
+    const Session *eldest = session_at(core, core->oldest);
+    close_session(core, find(core, &eldest->key, eldest->tag), EVICTED);
+    if (core->oldest)
+        PREFETCH(&core->slots[session_at(core, core->oldest)->tag & core->slot_mask]);
+}
+
 /* Keep the addresses of the first IP header of a session in a tunnel. */
 static uint32_t keep_outer(Core *core, const Packet *packet)
 {
@@ -149,10 +161,8 @@ static uint32_t keep_outer(Core *core, const Packet *packet)
 static Session *open_session(Core *core, const Passenger *passenger)
 {
     const Packet *packet = &passenger->packet;
-    if (core->rules.max_open && core->open >= core->rules.max_open) {
-        const Key *eldest = &session_at(core, core->oldest)->key;
-        close_session(core, find(core, eldest, hash(core, eldest)), EVICTED);
-    }
+    if (core->rules.max_open && core->open >= core->rules.max_open)
+        evict(core);
     if (core->open >= core->slot_mask / 2 && !grow_slots(core))
         return NULL;
     uint32_t outer = packet->depth ? keep_outer(core, packet) : 0;
@@ -168,6 +178,7 @@ static Session *open_session(Core *core, const Passenger *passenger)
         .last_time = passenger->frame->time,
         .first_clock = core->clock,
         .older = core->newest,
+        .tag = passenger->tag,
         .state = (uint16_t)((passenger->swapped ? SWAPPED : 0) |
                             (opens(packet) ? BEGAN_WITH_SYN : 0)),
         .outer = outer,

@@ -2,7 +2,7 @@
 #ifndef XAI_TRAFFIC_CORE_STATE_H
 #define XAI_TRAFFIC_CORE_STATE_H
 
-#include "_core_bytes.h"
+#include "_core_memory.h"
 
 /* ---- The words of records.py and rules.py -------------------------------------------------- */
 
@@ -154,6 +154,7 @@ typedef struct {
 
     uint64_t first_time, first_clock, last_clock;
     uint32_t older, newer;  /* neighbours by number among the open ones, 0 = none */
+    uint32_t tag;           /* as its slot has it */
     uint32_t outer;         /* in core->outers, 0 = none */
     uint32_t history[2];    /* in core->histories, 0 = none */
     uint8_t turn[2];        /* which entry of the history is the oldest */
@@ -176,7 +177,7 @@ typedef struct {
 } Slot;
 
 /* Things of one size, known by number; 0 is none. They stay where they are while others come. */
-enum { POOL_BLOCK = 1024 };
+enum { POOL_BLOCK = 1 << 15 };
 typedef struct {
     uint8_t **blocks;
     uint32_t block_count, block_room, used, free;
@@ -337,7 +338,7 @@ static uint32_t take_item(Core *core, Pool *pool, size_t size)
             pool->blocks = blocks;
             pool->block_room = room;
         }
-        uint8_t *block = aligned_alloc(64, POOL_BLOCK * size);
+        uint8_t *block = allocate_lines(POOL_BLOCK * size, pool->block_count > 0);
         if (!block) {
             core->failed = true;
             return 0;
