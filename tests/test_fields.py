@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_traffic.capture import field_applications, field_headers
+from xai_traffic.capture import (
+    field_applications,
+    field_dns_data,
+    field_headers,
+    field_links,
+    field_options,
+    field_shims,
+    field_tls,
+    field_tunnels,
+)
 from xai_traffic.capture.fields import Field, describe, dissect
 from xai_traffic.capture.records import NONE, PACKET
 from xai_traffic.capture.sessions import read_capture
@@ -269,7 +278,16 @@ def test_names_are_wiresharks(tshark):
         for line in listed.stdout.splitlines():
             known.update(line.split("\t")[1:4])
     ours = set()
-    for module in (field_headers, field_applications):
+    for module in (
+        field_applications,
+        field_dns_data,
+        field_headers,
+        field_links,
+        field_options,
+        field_shims,
+        field_tls,
+        field_tunnels,
+    ):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             text = node.value if isinstance(node, ast.Constant) else None
             if isinstance(text, str) and re.fullmatch(r"[a-z0-9]+\.[a-z0-9_.]*[a-z0-9]", text):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import string
 
+from xai_traffic.capture.field_dns_data import name_data, name_size
 from xai_traffic.capture.field_spans import Spans
 
 DNS_PORTS = frozenset((53, 5353, 5355))
@@ -34,20 +35,6 @@ DNS_TYPES = {
     65: "HTTPS",
     255: "ANY",
 }
-_DNS_DATA = {
-    1: "dns.a",
-    2: "dns.ns",
-    5: "dns.cname",
-    12: "dns.ptr.domain_name",
-    28: "dns.aaaa",
-}
-_SOA_NUMBERS = (
-    "serial_number",
-    "refresh_interval",
-    "retry_interval",
-    "expire_limit",
-    "minimum_ttl",
-)
 _PRINTABLE = frozenset(string.printable.encode()) - frozenset(b"\t\n\r\v\f")
 
 METHODS = (
@@ -95,12 +82,12 @@ def name_dns(spans: Spans) -> None:
     records += spans.take_number("dns.count.auth_rr", 2)
     records += spans.take_number("dns.count.add_rr", 2)
     while questions and spans.left:
-        spans.take("dns.qry.name", _name_size(spans))
+        spans.take("dns.qry.name", name_size(spans))
         spans.take("dns.qry.type", 2)
         spans.take("dns.qry.class", 2)
         questions -= 1
     while records and spans.left:
-        spans.take("dns.resp.name", _name_size(spans))
+        spans.take("dns.resp.name", name_size(spans))
         kind = spans.take_number("dns.resp.type", 2)
         if kind == 41:
             spans.take("dns.rr.udp_payload_size", 2)
@@ -110,39 +97,8 @@ def name_dns(spans: Spans) -> None:
         else:
             spans.take("dns.resp.class", 2)
             spans.take("dns.resp.ttl", 4)
-        data = spans.part(spans.take_number("dns.resp.len", 2))
-        if kind == 16:
-            while data.left:
-                data.take("dns.txt", data.take_number("dns.txt.length", 1))
-        elif kind == 15:
-            data.take("dns.mx.preference", 2)
-            data.rest("dns.mx.mail_exchange")
-        elif kind == 33:
-            for name in ("priority", "weight", "port"):
-                data.take(f"dns.srv.{name}", 2)
-            data.rest("dns.srv.target")
-        elif kind == 6:
-            data.take("dns.soa.mname", _name_size(data))
-            data.take("dns.soa.rname", _name_size(data))
-            for name in _SOA_NUMBERS:
-                data.take(f"dns.soa.{name}", 4)
-            data.rest("dns.data")
-        else:
-            data.rest("dns.opt" if kind == 41 else _DNS_DATA.get(kind, "dns.data"))
+        name_data(spans.part(spans.take_number("dns.resp.len", 2)), kind)
         records -= 1
-
-
-def _name_size(spans: Spans) -> int:
-    """Return the bytes that an encoded domain name takes at the cursor, a pointer included."""
-    size = 0
-    while size < spans.left:
-        label = spans.number(1, size)
-        if label >= 192:
-            return size + 2
-        size += 1 + label
-        if label == 0:
-            break
-    return size
 
 
 def http_line(data: bytes) -> re.Match[bytes] | None:

@@ -1,0 +1,109 @@
+"""Names for the data of DNS resource records.
+
+Sources: IANA's list of types; RFC 1035, RFC 2782 (SRV), RFC 4034 (DNSSEC), RFC 5155 (NSEC3),
+RFC 6891 (OPT), RFC 9460 (SVCB, HTTPS).
+"""
+
+from __future__ import annotations
+
+from xai_traffic.capture.field_spans import Spans
+
+_NAME, _REST, _STRING = -1, -2, -3
+_DATA: dict[int, tuple[tuple[str, int], ...]] = {
+    1: (("a", _REST),),
+    2: (("ns", _REST),),
+    5: (("cname", _REST),),
+    6: (
+        ("soa.mname", _NAME),
+        ("soa.rname", _NAME),
+        ("soa.serial_number", 4),
+        ("soa.refresh_interval", 4),
+        ("soa.retry_interval", 4),
+        ("soa.expire_limit", 4),
+        ("soa.minimum_ttl", 4),
+    ),
+    12: (("ptr.domain_name", _REST),),
+    13: (("hinfo.cpu", _STRING), ("hinfo.os", _STRING)),
+    15: (("mx.preference", 2), ("mx.mail_exchange", _REST)),
+    28: (("aaaa", _REST),),
+    33: (("srv.priority", 2), ("srv.weight", 2), ("srv.port", 2), ("srv.target", _REST)),
+    35: (
+        ("naptr.order", 2),
+        ("naptr.preference", 2),
+        ("naptr.flags", _STRING),
+        ("naptr.service", _STRING),
+        ("naptr.regex", _STRING),
+        ("naptr.replacement", _REST),
+    ),
+    43: (("ds.key_id", 2), ("ds.algorithm", 1), ("ds.digest_type", 1), ("ds.digest", _REST)),
+    44: (("sshfp.algorithm", 1), ("sshfp.fingerprint.type", 1), ("sshfp.fingerprint", _REST)),
+    46: (
+        ("rrsig.type_covered", 2),
+        ("rrsig.algorithm", 1),
+        ("rrsig.labels", 1),
+        ("rrsig.original_ttl", 4),
+        ("rrsig.signature_expiration", 4),
+        ("rrsig.signature_inception", 4),
+        ("rrsig.key_tag", 2),
+        ("rrsig.signers_name", _NAME),
+        ("rrsig.signature", _REST),
+    ),
+    47: (("nsec.next_domain_name", _NAME),),
+    48: (
+        ("dnskey.flags", 2),
+        ("dnskey.protocol", 1),
+        ("dnskey.algorithm", 1),
+        ("dnskey.public_key", _REST),
+    ),
+    52: (
+        ("tlsa.certificate_usage", 1),
+        ("tlsa.selector", 1),
+        ("tlsa.matching_type", 1),
+        ("tlsa.certificate_association_data", _REST),
+    ),
+}
+_TEXT, _OPTIONS, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = 16, 41, 50, 51, (64, 65)
+_PREFIX = "dns."
+
+
+def name_data(data: Spans, kind: int) -> None:
+    """Name the data of a resource record of a type up to the end of `data`."""
+    if kind == _TEXT:
+        while data.left:
+            data.take("dns.txt", data.take_number("dns.txt.length", 1))
+    elif kind == _OPTIONS:
+        while data.left:
+            data.take("dns.opt.code", 2)
+            data.take("dns.opt.data", data.take_number("dns.opt.len", 2))
+    elif kind in (_NSEC3, _NSEC3_PARAMETERS):
+        data.take_all(("dns.nsec3.algo", 1), ("dns.nsec3.flags", 1), ("dns.nsec3.iterations", 2))
+        data.take("dns.nsec3.salt_value", data.take_number("dns.nsec3.salt_length", 1))
+        if kind == _NSEC3:
+            data.take("dns.nsec3.hash_value", data.take_number("dns.nsec3.hash_length", 1))
+    elif kind in _SERVICES:
+        data.take("dns.svcb.svcpriority", 2)
+        data.take("dns.svcb.targetname", name_size(data))
+        while data.left:
+            data.take("dns.svcb.svcparam.key", 2)
+            size = data.take_number("dns.svcb.svcparam.value.length", 2)
+            data.take("dns.svcb.svcparam.value", size)
+    for name, size in _DATA.get(kind, ()):
+        if size == _NAME:
+            size = name_size(data)
+        elif size == _STRING:
+            size = data.take_number(f"{_PREFIX}{name}_length", 1)
+        data.take(_PREFIX + name, data.left if size == _REST else size)
+    data.rest("dns.data")
+
+
+def name_size(spans: Spans) -> int:
+    """Return the bytes that an encoded domain name takes at the cursor, a pointer included."""
+    size = 0
+    while size < spans.left:
+        label = spans.number(1, size)
+        if label >= 192:
+            return size + 2
+        size += 1 + label
+        if label == 0:
+            break
+    return size
