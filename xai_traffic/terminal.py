@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -71,6 +74,43 @@ def progress(
         if time.monotonic() - told >= seconds:
             told = time.monotonic()
             log.info("%s: %d of %s", printable(description), count, total or "?")
+
+
+@contextlib.contextmanager
+def byte_progress(
+    total: int, description: str, seconds: float = 10.0
+) -> Iterator[Callable[[int], None]]:
+    """Give a function to tell how many bytes are done; show it as `progress` does.
+
+    Args:
+        total: bytes there are to do, 0 if unknown.
+        description: what is done.
+        seconds: between log lines.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(printable(description), total=total or None)
+            yield lambda done: bar.update(task, completed=done)
+        return
+    told = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= seconds:
+            told = time.monotonic()
+            of = f"{total / 1e6:,.0f}" if total else "?"
+            log.info("%s: %s of %s MB", printable(description), f"{done / 1e6:,.0f}", of)
+
+    yield tell
 
 
 def show_table(

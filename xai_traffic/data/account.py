@@ -58,6 +58,15 @@ class Entry:
         self.dropped[reason] += packets
         self.dropped_sessions[reason] += sessions
 
+    def take(self, other: Entry) -> None:
+        """Book all that another entry has booked."""
+        self.packets += other.packets
+        self.sessions += other.sessions
+        self.kept_packets += other.kept_packets
+        self.kept_sessions += other.kept_sessions
+        self.dropped.update(other.dropped)
+        self.dropped_sessions.update(other.dropped_sessions)
+
     def check(self, name: str, seen: int | None = None) -> None:
         """Check that nothing is lost.
 
@@ -109,15 +118,20 @@ def lost_classes(per_class: dict[str, Entry]) -> dict[str, dict]:
     }
 
 
-def per_class_of(per_class: dict[str, Entry], table: pa.Table) -> dict[str, dict]:
+def split_sizes(labels: pa.Array, splits: pa.Array) -> dict[tuple[str, str], int]:
+    """Return the number of sessions of each label and split that occur together."""
+    table = pa.table({"label": labels, "split": splits})
+    groups = table.group_by(["label", "split"]).aggregate([([], "count_all")])
+    return {(row["label"], row["split"]): row["count_all"] for row in groups.to_pylist()}
+
+
+def per_class_of(per_class: dict[str, Entry], sizes: dict[tuple[str, str], int]) -> dict[str, dict]:
     """Return the manifest's account per class, with its duplicates and the sizes of its splits.
 
     Args:
         per_class: the accounts.
-        table: sessions kept, with `label` and `split`.
+        sizes: see `split_sizes`.
     """
-    groups = table.group_by(["label", "split"]).aggregate([([], "count_all")])
-    sizes = {(row["label"], row["split"]): row["count_all"] for row in groups.to_pylist()}
     return {
         label: {
             **entry.to_dict(),

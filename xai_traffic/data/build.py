@@ -6,8 +6,8 @@ import dataclasses
 import os
 import pathlib
 import platform
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,51 +15,33 @@ import pyarrow as pa
 from xai_traffic import __version__
 from xai_traffic.capture.core import core_name
 from xai_traffic.capture.filters import compile_filter
-from xai_traffic.capture.images import STREAM_TILES
+from xai_traffic.capture.inputs import STANDARD_INPUT, Found, find_inputs
 from xai_traffic.capture.masking import MASK_VERSION, mask_name
-from xai_traffic.capture.reader import STANDARD_INPUT, capture_name, find_captures
-from xai_traffic.capture.records import PACKET
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.capture.sessions import (
-    BELOW_MINIMUM,
-    NO_PAYLOAD,
-    packet_table,
-    session_table,
-)
-from xai_traffic.data.account import (
-    DUPLICATE,
-    NO_LABEL,
-    UNLABELLED,
-    Entry,
-    lost_classes,
-    per_class_of,
-    summarise,
-)
+from xai_traffic.capture.sessions import packet_table
+from xai_traffic.data.account import DUPLICATE, Entry, lost_classes, per_class_of, summarise
 from xai_traffic.data.derive import derive
-from xai_traffic.data.duplicates import Seen, content_hashes, label_conflicts
+from xai_traffic.data.duplicates import Seen, hex_names, label_conflicts
 from xai_traffic.data.folder import is_dataset, new_folder
 from xai_traffic.data.image_sets import (
     find_image_sets,
-    label_of,
-    read_image_set,
+    read_image_parts,
     rules_of_images,
 )
 from xai_traffic.data.labels import (
     BINARY_CLASSES,
     LabelRule,
-    apply_label_table,
     label_by_folder,
     read_label_table,
 )
-from xai_traffic.data.split import DEFAULT_SPLIT, SPLITS, SplitSpec, assign_split, parse_split
-from xai_traffic.data.spool import Spool, facts_of_file, spool_capture
-from xai_traffic.data.store import SESSION_SCHEMA, DatasetWriter, open_dataset
-from xai_traffic.errors import CaptureError, ConfigError, DatasetError
-from xai_traffic.terminal import log, printable, progress
+from xai_traffic.data.parts import Job, Part, Summary, mix
+from xai_traffic.data.split import DEFAULT_SPLIT, SPLITS, SplitSpec, assign_groups, parse_split
+from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.data.workers import read_captures
+from xai_traffic.errors import ConfigError, DatasetError
+from xai_traffic.terminal import byte_progress, log, printable
 
 __all__ = ["Conversion", "convert", "summarise"]
-
-NO_PACKETS = np.zeros(0, PACKET)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +69,24 @@ def convert(
     labels: str | os.PathLike | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    workers: int = 1,
+    lists: Sequence[str | os.PathLike] = (),
 ) -> Conversion:
     """Make a dataset of captures and folders of them, or a masked one of a dataset.
 
     Args:
-        inputs: captures and folders; or one dataset that was not masked: then `rules.mask` is
-            put on it, and its reading rules, labels and split stay; or image sets, see
-            `image_sets.py`.
+        inputs: captures, folders and patterns, see `find_inputs`; or one dataset that was not
+            masked: then `rules.mask` is put on it, and its reading rules, labels and split stay;
+            or image sets, see `image_sets.py`.
         out: the folder to make; it appears when everything is written, or not at all.
         rules: how captures are read.
         split: see `data/split.py`; None is DEFAULT_SPLIT.
         labels: label table, see `data/labels.py`; None labels by folder.
         seed: of the split.
         overwrite: replace `out` if it is a dataset.
+        workers: captures read side by side, each by a process; the dataset is the same. A script
+            that asks for more than 1 needs `if __name__ == "__main__":`, as `multiprocessing` says.
+        lists: files that name more captures, see `find_inputs`.
 
     Raises:
         ConfigError: rules, split or labels are wrong.
@@ -110,7 +97,7 @@ def convert(
     rules = dataclasses.replace(rules, mask=mask_name(rules.mask))
     compile_filter(rules.filter)
     datasets = [path for path in inputs if is_dataset(path)]
-    if datasets and len(inputs) > 1:
+    if datasets and (len(inputs) > 1 or lists):
         raise ConfigError(f"{datasets[0]} is a dataset: convert it alone, without other inputs")
     try:
         if datasets:
@@ -122,29 +109,48 @@ def convert(
         if image_sets:
             rules = rules_of_images(rules, labels)
         table = read_label_table(labels) if labels is not None else None
-        if table is None and STANDARD_INPUT in map(os.fspath, inputs):
+        found = [
+            Found(name, path, _root(path, inputs)) for name, path in image_sets
+        ] or find_inputs(inputs, lists=lists)
+        if table is None and any(os.fspath(each.path) == STANDARD_INPUT for each in found):
             raise ConfigError("standard input lies in no folder that could label it: add --labels")
-        with new_folder(out, overwrite) as folder:
-            making = _Making(rules, table)
-            found = image_sets or find_captures(inputs)
-            spool_file = folder.parent / "spool"
-            with DatasetWriter(folder) as writer:
-                for name, path in progress(found, "convert", total=len(found)):
-                    root = _root(path, inputs)
-                    if image_sets:
-                        making.add_images(name, path, root, writer)
-                    else:
-                        making.add(name, path, root, spool_file, writer)
-                manifest = making.finish(writer, spec, seed)
+        with (
+            new_folder(out, overwrite) as folder,
+            DatasetWriter(folder) as writer,
+            byte_progress(sum(map(_size, found)), "convert") as told,
+        ):
+            making = _Making(rules, table, writer)
+            if image_sets:
+                readings = (read_image_parts(*each) for each in found)
+            else:
+                jobs = [_job(each, rules, table, folder.parent) for each in found]
+                readings = read_captures(jobs, workers, told)
+            for parts in readings:
+                making.add(parts)
+            manifest = making.finish(spec, seed)
         return Conversion(out, manifest, making.failures)
     except OSError as error:
         raise DatasetError(f"{out}: the dataset could not be written: {error}") from error
 
 
 def _root(path: pathlib.Path, inputs: Sequence[str | os.PathLike]) -> pathlib.Path:
-    """Return the input that a capture came from."""
+    """Return the input that an image set came from."""
     given = [pathlib.Path(each) for each in inputs]
     return next(each for each in given if each == path or each in path.parents)
+
+
+def _job(
+    found: Found, rules: ReadingRules, table: list[LabelRule] | None, folder: pathlib.Path
+) -> Job:
+    label = label_by_folder(found.path, found.root) if table is None else None
+    return Job(found.name, found.path, rules, label, table, folder)
+
+
+def _size(found: Found) -> int:
+    try:
+        return found.path.stat().st_size
+    except OSError:  # reading it says why
+        return 0
 
 
 def _check_derived(
@@ -166,150 +172,143 @@ def _check_derived(
 
 
 class _Making:
-    """A dataset in the making: what is kept so far, and the account of it."""
+    """A dataset in the making: what is kept so far, and the account of it.
 
-    def __init__(self, rules: ReadingRules, table: list[LabelRule] | None):
-        self.rules, self.label_table = rules, table
+    Of a session it keeps 32 bytes in memory, and 16 of each image that a label has had.
+    """
+
+    def __init__(self, rules: ReadingRules, table: list[LabelRule] | None, writer: DatasetWriter):
+        self.rules, self.label_table, self.writer = rules, table, writer
         self.failures: list[tuple[str, str]] = []
         self.captures: list[dict] = []
+        self.warnings: list[str] = []
         self.per_class: dict[str, Entry] = defaultdict(Entry)
+        self.binary: set[str] = set()
         self.seen = Seen()
-        self.kept: list[pa.Table] = []
+        self.labels: dict[str, int] = {}
+        self.kept: list[tuple[np.ndarray, ...]] = []  # label, capture, flow, digest of sessions
         self.used_rules: set[int] = set()
 
-    def add(
-        self,
-        name: str,
-        path: pathlib.Path,
-        root: pathlib.Path,
-        spool_file: pathlib.Path,
-        writer: DatasetWriter,
-    ) -> None:
+    def add(self, parts: Generator[Part, None, Summary]) -> None:
         """Read a capture and write the sessions of it that are kept."""
-        by_folder = label_by_folder(path, root) if self.label_table is None else (NO_LABEL, None)
-        facts = {"capture": name, **facts_of_file(path)}
-        entry, fault = Entry(), None
-        try:
-            spool = spool_capture(path, self.rules, spool_file)
-            fault = spool.fault
-        except CaptureError as error:
-            spool, fault = None, str(error)
-        of_capture = self.per_class[by_folder[0]]
-        if spool is not None:
-            entry.drop_packets(spool.dropped)
-            of_capture.drop_packets(spool.dropped)
-            labels, binary = self._labels(name, spool, by_folder)
-            reasons = self._write(name, spool, labels, binary, writer)
-            entry.add(spool.sessions["packets"], reasons)
-            for label in np.unique(labels).tolist():
-                of = labels == label
-                self.per_class[label].add(spool.sessions["packets"][of], reasons[of])
-            entry.check(name, spool.seen)
-        if fault:
-            fault = fault.removeprefix(capture_name(path)).lstrip(",: ")
-            self.failures.append((name, fault))
-        self.captures.append({**facts, **entry.to_dict(), "fault": fault})
-
-    def _labels(
-        self, name: str, spool: Spool, by_folder: tuple[str, str | None]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return label and binary label of each session, object arrays; NO_LABEL for none."""
-        if self.label_table is None:
-            which = np.zeros(len(spool.sessions), np.int64)
-            pairs = [by_folder]
-        else:
-            which = apply_label_table(self.label_table, name, spool.sessions, spool.first_wire())
-            self.used_rules.update(which.tolist())
-            pairs = [(rule.label, rule.binary_label) for rule in self.label_table]
-            pairs.append((NO_LABEL, None))  # where index -1 leads
-        columns = np.empty((len(pairs), 2), object)
-        columns[:] = pairs
-        return columns[which, 0], columns[which, 1]
-
-    def _write(
-        self,
-        name: str,
-        spool: Spool,
-        labels: np.ndarray,
-        binary: np.ndarray,
-        writer: DatasetWriter,
-    ) -> np.ndarray:
-        """Write the kept sessions; return why each of the others is dropped, "" for the kept."""
-        sessions = spool.sessions
-        reasons = np.full(len(sessions), "", object)
-        if self.rules.layers == "payload":
-            reasons[sessions["payload_bytes"] == 0] = NO_PAYLOAD
-        reasons[sessions["packets"] < self.rules.min_packets] = BELOW_MINIMUM
-        reasons[labels == NO_LABEL] = UNLABELLED
-        for rows, piece in spool.pieces(np.flatnonzero(reasons == "")):
-            counts = piece.sessions["tiles"].astype(np.int64)
-            hashes = content_hashes(piece.tiles, counts)
-            fresh = self.seen.keep(labels[rows], hashes)
-            reasons[rows[~fresh]] = DUPLICATE
-            rows = rows[fresh]
-            table = session_table(
-                piece.sessions[fresh],
-                name,
-                piece.packet_rows[fresh],
-                community_id_seed=self.rules.community_id_seed,
+        copies: Counter[tuple[str, str]] = Counter()
+        while True:
+            try:
+                part = next(parts)
+            except StopIteration as end:
+                summary = end.value
+                break
+            copies.update(self._write(part))
+        name, entry = summary.facts["capture"], summary.entry
+        for label, of_label in summary.per_class.items():
+            for booked in (of_label, entry) if copies[label, "sessions"] else ():
+                booked.move(copies[label, "packets"], copies[label, "sessions"], DUPLICATE)
+            self.per_class[label].take(of_label)
+        entry.check(name)
+        self.used_rules |= summary.used_rules
+        if summary.fault:
+            self.failures.append((name, summary.fault))
+        if summary.evicted:
+            self.warnings.append(
+                f"{name}: {summary.evicted:,} sessions WERE ENDED TO MAKE ROOM, for more than "
+                f"{self.rules.max_open:,} were open at a time: raise max_open if memory allows"
             )
-            self._keep(table, labels[rows], binary[rows], np.asarray(hashes, object)[fresh], writer)
-            writer.append(
-                piece.tiles[np.repeat(fresh, counts)],
-                packet_table(piece.packets[np.repeat(fresh, piece.packet_rows)]),
-            )
-        return reasons
+        self.captures.append(
+            {
+                **summary.facts,
+                **entry.to_dict(),
+                "evicted": summary.evicted,
+                "fault": summary.fault,
+            }
+        )
 
-    def _keep(
-        self,
-        table: pa.Table,
-        labels: np.ndarray,
-        binary: np.ndarray,
-        hashes: np.ndarray,
-        writer: DatasetWriter,
-    ) -> None:
-        """Keep the rows of sessions whose tiles the writer gets next."""
+    def _write(self, part: Part) -> Counter[tuple[str, str]]:
+        """Write what is no duplicate; return the packets and sessions by label of what is one."""
+        table, tiles, packets = part.table, part.tiles, part.packets
+        labels = table["label"].to_numpy(zero_copy_only=False)
         counts = table["tiles"].to_numpy().astype(np.int64)
-        first = pa.array(np.cumsum(counts) - counts + writer.tiles)
+        fresh = self.seen.keep(labels, part.digests)
+        copies: Counter[tuple[str, str]] = Counter()
+        if not fresh.all():
+            sizes = table["packets"].to_numpy()
+            for label in set(labels[~fresh].tolist()):
+                of = ~fresh & (labels == label)
+                copies[label, "packets"] = int(sizes[of].sum())
+                copies[label, "sessions"] = int(of.sum())
+            tiles = tiles[np.repeat(fresh, counts)]
+            packets = packets[np.repeat(fresh, table["packet_rows"].to_numpy())]
+            table = table.filter(pa.array(fresh))
+            counts, labels = counts[fresh], labels[fresh]
+        first = pa.array(self.writer.tiles + np.cumsum(counts) - counts, pa.int64())
         table = table.set_column(table.column_names.index("first_tile"), "first_tile", first)
-        for column, values in (
-            ("label", labels),
-            ("binary_label", binary),
-            ("content_hash", hashes),
-        ):
-            table = table.append_column(column, pa.array(values, pa.string()))
-        self.kept.append(table)
+        self.binary.update(table["binary_label"].drop_null().unique().to_pylist())
+        self.writer.append_sessions(table)
+        self.writer.append(tiles, packet_table(packets))
+        ids = {label: self.labels.setdefault(label, len(self.labels)) for label in set(labels)}
+        self.kept.append(
+            (
+                np.fromiter(map(ids.__getitem__, labels), np.int32, len(labels)),
+                np.full(len(labels), len(self.captures), np.int32),
+                part.flows[fresh],
+                part.digests[fresh],
+            )
+        )
+        return copies
 
-    def add_images(
-        self, name: str, path: pathlib.Path, root: pathlib.Path, writer: DatasetWriter
-    ) -> None:
-        """Read an image set and write its images but duplicates; none has packets."""
-        facts = {"capture": name, **facts_of_file(path)}
-        entry, fault = Entry(), None
-        binary_label = label_of(path, root)[1]
-        try:
-            for table, tiles, labels in read_image_set(name, path, root):
-                hashes = content_hashes(tiles, table["tiles"].to_numpy())
-                fresh = self.seen.keep(labels, hashes)
-                reasons = np.where(fresh, "", DUPLICATE).astype(object)
-                packets = np.zeros(len(labels), np.int64)
-                entry.add(packets, reasons)
-                for label in np.unique(labels).tolist():
-                    of = labels == label
-                    self.per_class[label].add(packets[of], reasons[of])
-                binary = np.full(int(fresh.sum()), binary_label, object)
-                hashes = np.asarray(hashes, object)[fresh]
-                self._keep(table.filter(pa.array(fresh)), labels[fresh], binary, hashes, writer)
-                writer.append(tiles[np.repeat(fresh, STREAM_TILES)], packet_table(NO_PACKETS))
-        except CaptureError as error:
-            fault = str(error).removeprefix(capture_name(path)).lstrip(",: ")
-            self.failures.append((name, fault))
-        self.captures.append({**facts, **entry.to_dict(), "fault": fault})
-
-    def finish(self, writer: DatasetWriter, spec: SplitSpec, seed: int) -> dict:
+    def finish(self, spec: SplitSpec, seed: int) -> dict:
         """Split what is kept, check the account and write tables and manifest."""
         for label, entry in self.per_class.items():
             entry.check(f"class {label or '(no label)'}")
+        lost = self._lost()
+        if not self.writer.tiles and not any(len(part[0]) for part in self.kept):
+            raise DatasetError(self._nothing_left())
+        labels, captures, flows, digests = (
+            np.concatenate(part) for part in zip(*self.kept, strict=True)
+        )
+        self.kept = []
+        classes = sorted(self.labels)
+        places = np.array([classes.index(name) for name in self.labels], np.int64)
+        labels = places[labels]
+        groups = captures if spec.key == "capture" else mix(flows ^ mix(captures.astype(np.uint64)))
+        split, warnings = assign_groups(
+            np.asarray(classes, object),
+            labels,
+            groups,
+            lambda rows: hex_names(digests[rows]),
+            spec,
+            seed,
+        )
+        warnings = self.warnings + warnings
+        for index, rule in enumerate(self.label_table or ()):
+            if index not in self.used_rules:
+                warnings.append(f"line {rule.line} of the label table labels no session")
+        for warning in warnings:
+            log.warning("%s", printable(warning))
+        cells, sizes = np.unique(labels * len(SPLITS) + split, return_counts=True)
+        of_split = {
+            (classes[cell // len(SPLITS)], SPLITS[cell % len(SPLITS)]): size
+            for cell, size in zip(cells.tolist(), sizes.tolist(), strict=True)
+        }
+        manifest = {
+            "rules": self.rules.to_dict(),
+            "mask_version": MASK_VERSION,
+            "core": core_name(),
+            "versions": versions(),
+            "seed": seed,
+            "split": str(spec),
+            "labels": "folder" if self.label_table is None else "table",
+            "classes": classes,
+            "binary_classes": [name for name in BINARY_CLASSES if name in self.binary],
+            "captures": self.captures,
+            "per_class": per_class_of(self.per_class, of_split),
+            "lost_classes": lost,
+            "label_conflicts": label_conflicts(classes, labels, digests),
+            "warnings": warnings,
+        }
+        return self.writer.finish_split(split, manifest)
+
+    def _lost(self) -> dict[str, dict]:
+        """Return the classes of which nothing is kept, and say so."""
         lost = lost_classes(self.per_class)
         for label, what in lost.items():
             why = ", ".join(f"{reason}: {packets}" for reason, packets in what["dropped"].items())
@@ -320,36 +319,7 @@ class _Making:
                 what["packets"],
                 why or "nothing could be read",
             )
-        if not self.kept:
-            raise DatasetError(self._nothing_left())
-        table = pa.concat_tables(self.kept)
-        split, warnings = assign_split(table, spec, seed)
-        for index, rule in enumerate(self.label_table or ()):
-            if index not in self.used_rules:
-                warnings.append(f"line {rule.line} of the label table labels no session")
-        for warning in warnings:
-            log.warning("%s", printable(warning))
-        names = np.asarray(SPLITS, object)[split]
-        table = table.append_column("split", pa.array(names, pa.string()))
-        columns = [table[name].to_pylist() for name in ("label", "content_hash")]
-        binary = table["binary_label"].drop_null().unique().to_pylist()
-        manifest = {
-            "rules": self.rules.to_dict(),
-            "mask_version": MASK_VERSION,
-            "core": core_name(),
-            "versions": versions(),
-            "seed": seed,
-            "split": str(spec),
-            "labels": "folder" if self.label_table is None else "table",
-            "classes": sorted(set(columns[0])),
-            "binary_classes": [name for name in BINARY_CLASSES if name in binary],
-            "captures": self.captures,
-            "per_class": per_class_of(self.per_class, table),
-            "lost_classes": lost,
-            "label_conflicts": label_conflicts(*columns),
-            "warnings": warnings,
-        }
-        return writer.finish(table.select(SESSION_SCHEMA.names), manifest)
+        return lost
 
     def _nothing_left(self) -> str:
         reasons = sum((entry.dropped for entry in self.per_class.values()), start=Entry().dropped)

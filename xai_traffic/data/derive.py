@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from xai_traffic.capture.layouts import TILE_LAYOUTS
 from xai_traffic.capture.masking import MASK_VERSION, apply_mask, parse_mask
-from xai_traffic.data.account import DUPLICATE_UNDER_MASK, Entry, per_class_of
-from xai_traffic.data.duplicates import Seen, content_hashes, label_conflicts
+from xai_traffic.data.account import DUPLICATE_UNDER_MASK, Entry, per_class_of, split_sizes
+from xai_traffic.data.duplicates import Seen, content_digests, hex_names, label_conflicts
 from xai_traffic.data.folder import new_folder
 from xai_traffic.data.split import SPLITS
 from xai_traffic.data.spool import consecutive
@@ -42,20 +42,21 @@ def derive(source: Dataset, out: str | os.PathLike, mask: str, *, overwrite: boo
         DatasetError: the source cannot be masked, or `out` is in the way.
     """
     _check_source(source, mask, out)
-    hashes = [
-        name
-        for rows, tiles, _ in _masked(source, mask, "hash")
-        for name in content_hashes(tiles, source.tile_counts[rows])
-    ]
-    kept = _first_of_each(source.table, hashes)
+    digests = np.concatenate(
+        [
+            content_digests(tiles, source.tile_counts[rows])
+            for rows, tiles, _ in _masked(source, mask, "hash")
+        ]
+    )
+    kept = _first_of_each(source.table, digests)
     counts = source.tile_counts[kept].astype(np.int64)
     table = source.table.filter(pa.array(kept))
     for name, values in (
         ("first_tile", pa.array(np.cumsum(counts) - counts, pa.int64())),
-        ("content_hash", pa.array(np.asarray(hashes, object)[kept], pa.string())),
+        ("content_hash", pa.array(hex_names(digests[kept]), pa.string())),
     ):
         table = table.set_column(table.column_names.index(name), name, values)
-    manifest = _manifest(source, mask, kept, table)
+    manifest = _manifest(source, mask, kept, table, digests[kept])
     with new_folder(out, overwrite) as folder, DatasetWriter(folder) as writer:
         for rows, tiles, packets in _masked(source, mask, "mask"):
             chosen = np.repeat(kept[rows], source.tile_counts[rows])
@@ -91,17 +92,19 @@ def _masked(source: Dataset, mask: str, verb: str) -> Iterator[tuple[slice, np.n
         yield rows, apply_mask(source.tiles[first:end], packets, mask), packets
 
 
-def _first_of_each(table: pa.Table, hashes: list[str]) -> np.ndarray:
+def _first_of_each(table: pa.Table, digests: np.ndarray) -> np.ndarray:
     """Return bool [N], True for the first session of each image and label, in order of SPLITS."""
     split = table["split"].to_numpy(zero_copy_only=False)
     order = np.argsort([SPLITS.index(name) for name in split], kind="stable")
     labels = table["label"].to_numpy(zero_copy_only=False)
     kept = np.zeros(len(table), bool)
-    kept[order] = Seen().keep(labels[order], np.asarray(hashes, object)[order])
+    kept[order] = Seen().keep(labels[order], digests[order])
     return kept
 
 
-def _manifest(source: Dataset, mask: str, kept: np.ndarray, table: pa.Table) -> dict:
+def _manifest(
+    source: Dataset, mask: str, kept: np.ndarray, table: pa.Table, digests: np.ndarray
+) -> dict:
     """Return the source's manifest brought up to date."""
     old = source.manifest
     gone = source.table.filter(pa.array(~kept))
@@ -125,9 +128,7 @@ def _manifest(source: Dataset, mask: str, kept: np.ndarray, table: pa.Table) -> 
         "rules": dataclasses.replace(source.rules, mask=mask).to_dict(),
         "mask_version": MASK_VERSION,
         "captures": captures,
-        "per_class": per_class_of(per_class, table),
-        "label_conflicts": label_conflicts(
-            table["label"].to_pylist(), table["content_hash"].to_pylist()
-        ),
+        "per_class": per_class_of(per_class, split_sizes(table["label"], table["split"])),
+        "label_conflicts": label_conflicts(source.classes, source.labels[kept], digests),
         "duplicates_under_mask": counts,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,14 @@ import pyarrow as pa
 
 from xai_traffic.capture.idx import is_image_set, labels_beside, read_images, read_labels, stem_of
 from xai_traffic.capture.images import STREAM, STREAM_TILES
-from xai_traffic.capture.reader import find_captures
-from xai_traffic.capture.records import SESSION, TILE
+from xai_traffic.capture.reader import capture_name, find_captures
+from xai_traffic.capture.records import PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.tables import TIME, session_table
+from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.labels import label_by_folder
+from xai_traffic.data.parts import Part, Summary, mix
+from xai_traffic.data.spool import facts_of_file
 from xai_traffic.errors import CaptureError, ConfigError
 
 _FREE = ("layout", "layers", "community_id_seed")
@@ -126,6 +129,33 @@ def read_image_set(name: str, path: pathlib.Path, root: pathlib.Path) -> Iterato
         raise CaptureError(
             os.fspath(beside), f"it labels {len(numbers)} images, {path.name} holds {begin}"
         )
+
+
+def read_image_parts(
+    name: str, path: pathlib.Path, root: pathlib.Path
+) -> Generator[Part, None, Summary]:
+    """Yield the parts of a dataset that an image set gives; return what became of it."""
+    summary = Summary({"capture": name, **facts_of_file(path)})
+    binary_label = label_of(path, root)[1]
+    try:
+        for table, tiles, labels in read_image_set(name, path, root):
+            packets, reasons = np.zeros(len(labels), np.int64), np.full(len(labels), "", object)
+            summary.entry.add(packets, reasons)
+            for label in set(labels.tolist()):
+                of = labels == label
+                summary.per_class[label].add(packets[of], reasons[of])
+            digests = content_digests(tiles, table["tiles"].to_numpy())
+            for column, values in (
+                ("label", labels),
+                ("binary_label", [binary_label] * len(labels)),
+                ("content_hash", hex_names(digests)),
+            ):
+                table = table.append_column(column, pa.array(values, pa.string()))
+            flows = mix(table["session"].to_numpy().astype(np.uint64))
+            yield Part(table, tiles, np.zeros(0, PACKET), digests, flows)
+    except CaptureError as error:
+        summary.fault = str(error).removeprefix(capture_name(path)).lstrip(",: ")
+    return summary
 
 
 def label_of(path: pathlib.Path, root: pathlib.Path) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -86,8 +86,33 @@ def assign_split(table: pa.Table, spec: SplitSpec, seed: int) -> tuple[np.ndarra
         return np.zeros(0, np.int8), []
     classes, labels = _encode(table["label"])
     groups = _codes(table, "capture") if spec.key == "capture" else five_tuple_groups(table)
+
+    def hashes(rows: np.ndarray) -> list[str]:
+        return table["content_hash"].take(pa.array(rows)).to_pylist()
+
+    return assign_groups(classes, labels, groups, hashes, spec, seed)
+
+
+def assign_groups(
+    classes: Sequence[str],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    hashes: Callable[[np.ndarray], list[str]],
+    spec: SplitSpec,
+    seed: int,
+) -> tuple[np.ndarray, list[str]]:
+    """Assign sessions to splits, whole groups at a time; for what is returned see `assign_split`.
+
+    Args:
+        classes: names of the labels, sorted.
+        labels: int [N] into `classes`.
+        groups: int [N], equal for sessions that stay together; what numbers they have is the same.
+        hashes: gives the content hashes of some rows.
+        spec: what to split by, and the shares.
+        seed: of the draw.
+    """
     if spec.key == "hash":
-        split = _by_hash(table, spec, groups, seed)
+        split = _by_hash(hashes, spec, groups, seed)
     else:
         split = _stratified(labels, groups, classes, spec, seed)
     return split, _warnings(split, labels, groups, classes, spec)
@@ -138,14 +163,15 @@ def _targets(total: int, shares: Sequence[float]) -> np.ndarray:
     return counts
 
 
-def _by_hash(table: pa.Table, spec: SplitSpec, groups: np.ndarray, seed: int) -> np.ndarray:
+def _by_hash(
+    hashes: Callable[[np.ndarray], list[str]], spec: SplitSpec, groups: np.ndarray, seed: int
+) -> np.ndarray:
     """Place each 5-tuple by the hash of its first session."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    hashes = table["content_hash"].take(pa.array(first)).to_pylist()
     key = str(seed).encode()
     points = [
         int.from_bytes(hashlib.blake2b(name.encode(), key=key, digest_size=8).digest(), "big")
-        for name in hashes
+        for name in hashes(first)
     ]
     bounds = np.cumsum(spec.shares)[:2] / 100
     return np.searchsorted(bounds, np.asarray(points) / 2.0**64, side="right")[inverse].astype(

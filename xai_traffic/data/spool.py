@@ -1,159 +1,245 @@
-"""Read one capture, then hand its sessions over one behind the other.
+"""Read one capture, then hand its sessions over one behind the other, in little memory.
 
 Packets of many sessions come mixed, and whether a session is kept is known only at its end. So
-the tiles of a big capture go to a spool file as they come, and only the packet and session rows
-stay in memory.
+what comes is sorted by session some MiB at a time; the sorted runs of a big capture lie in a file,
+and of each run the part that belongs to the sessions in turn is read back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
-from xai_traffic.capture.reader import STANDARD_INPUT
+from xai_traffic.capture.batches import CaptureReader
+from xai_traffic.capture.core import tile_shape
+from xai_traffic.capture.reader import STANDARD_INPUT, open_chunks
+from xai_traffic.capture.records import PACKET, SESSION
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.capture.sessions import Gathered, gather, read_batches
 
-_PIECE = 4 << 20
-"""Bytes of tiles gathered at a time."""
+_PIECE = 8 << 20
+"""Bytes of tiles and tables that are gathered at a time."""
 
-_MEMORY = 64 << 20
-"""Bytes of tiles kept in memory; a capture with more goes to disk."""
+_MEMORY = 32 << 20
+"""Bytes of tiles and packet rows kept in memory, and a quarter of it of session rows."""
+
+_TABLE_ROW = 1024
+"""Bytes that a session takes while it becomes a row of the table."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Some consecutive sessions of a capture, and all that they hold.
+
+    sessions: SESSION [m], by number; packets: PACKET [n], by session and place in it; tiles:
+    uint8 [n, width], masked.
+    """
+
+    sessions: np.ndarray
+    packets: np.ndarray
+    tiles: np.ndarray
+
+    def first_wire(self) -> np.ndarray:
+        """Return int64 [m], bytes on the wire of each session's first packet (0: not in a tile)."""
+        numbers = np.ascontiguousarray(self.packets["session"])
+        first = np.searchsorted(numbers, self.sessions["session"])
+        wire = np.append(self.packets["wire"], 0).astype(np.int64)[first]
+        return np.where(np.append(numbers, -1)[first] == self.sessions["session"], wire, 0)
+
+
 class Spool:
-    """A capture that was read.
+    """A capture that is read when its groups are asked for.
 
     Args:
-        rules: how it was read.
-        tiles: uint8 [n, width], in memory or mapped, in order of arrival, masked.
-        packets: PACKET [n], sorted by session and place in it.
-        places: int64 [n], row of `tiles` of each of `packets`.
-        sessions: SESSION [m], sorted by number.
-        first: int64 [m], first of `packets` of each session.
-        counts: int64 [m], number of `packets` of each session.
-        seen: packets in the capture.
+        path: the capture, "-" for standard input.
+        rules: how it is read; sessions that they drop are still in the groups.
+        folder: where the rows of a big capture go.
+        told: called with the bytes read of the file.
+
+    Attributes:
+        seen: packets in the capture; as the others, once the first group is there.
         dropped: packets dropped by reason; those and the sessions' packets make up `seen`.
         fault: what is wrong with the capture from some place on, None if nothing.
     """
 
-    rules: ReadingRules
-    tiles: np.ndarray
-    packets: np.ndarray
-    places: np.ndarray
-    sessions: np.ndarray
-    first: np.ndarray
-    counts: np.ndarray
-    seen: int
-    dropped: dict[str, int]
-    fault: str | None
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        rules: ReadingRules,
+        folder: pathlib.Path,
+        told: Callable[[int], None] | None = None,
+    ):
+        self._reader = CaptureReader(path, rules, chunks=open_chunks(path, told))
+        self._width, most = tile_shape(rules)
+        if rules.layout == "ustc28":  # any packet may give one byte of the stream
+            most = self._width
+        self._row = PACKET.itemsize + self._width
+        self._bucket = max(1, _PIECE // (most * self._row))
+        self._folder = folder
 
-    def first_wire(self) -> np.ndarray:
-        """Return int64 [m], bytes on the wire of each session's first packet (0: not in a tile)."""
-        wire = np.zeros(len(self.sessions), np.int64)
-        some = self.counts > 0
-        wire[some] = self.packets["wire"][self.first[some]]
-        return wire
+    @property
+    def seen(self) -> int:
+        return self._reader.packets
 
-    def pieces(self, kept: np.ndarray) -> Iterator[tuple[np.ndarray, Gathered]]:
-        """Yield some of the sessions, put together, a few MiB at a time.
+    @property
+    def dropped(self) -> dict[str, int]:
+        return self._reader.dropped
 
-        Args:
-            kept: int64, ascending rows of `sessions`, none of which the rules drop.
+    @property
+    def fault(self) -> str | None:
+        return self._reader.fault
 
-        Yields:
-            rows of `sessions`, and what they hold.
+    def groups(self) -> Generator[Group, None, None]:
+        """Read the capture, then yield all sessions by number, some MiB at a time.
+
+        Raises:
+            CaptureError: nothing of it can be read. Damage further on is `fault`.
         """
-        for part in consecutive(self.counts[kept], _PIECE // self.tiles.shape[1]):
-            rows = kept[part]
-            spans = spans_of(self.first[rows], self.counts[rows])
-            tiles = self.tiles[self.places[spans]]
-            yield rows, gather(tiles, self.packets[spans], self.sessions[rows], self.rules)
+        with (
+            contextlib.closing(self._reader),
+            _Rows(self._row, self._bucket, _MEMORY, self._folder) as rows,
+            _Rows(SESSION.itemsize, self._bucket, _MEMORY // 4, self._folder) as ended,
+        ):
+            for tiles, packets, sessions in self._reader:
+                rows.add(packets, tiles)
+                ended.add(sessions)
+            for first, stop in self._parts(rows, ended):
+                held = rows.take(first, stop)
+                packets = held[:, : PACKET.itemsize].copy().view(PACKET)[:, 0]
+                sessions = ended.take(first, stop).view(SESSION)[:, 0]
+                yield Group(sessions, packets, held[:, PACKET.itemsize :])
+
+    def _parts(self, rows: _Rows, ended: _Rows) -> Iterator[tuple[int, int]]:
+        """Yield (first, stop) of buckets that are gathered together."""
+        counts = rows.counts(), ended.counts()
+        size = np.zeros(max(map(len, counts)), np.int64)
+        for count, each in zip(counts, (self._row, _TABLE_ROW), strict=True):
+            size[: len(count)] += count * each
+        for part in consecutive(size, _PIECE):
+            yield part.start, part.stop
 
 
-def spool_capture(path: str | os.PathLike, rules: ReadingRules, file: pathlib.Path) -> Spool:
-    """Read a capture.
+class _Rows:
+    """Rows that begin with a session's number, by session: sorted runs, in a file but for one.
 
     Args:
-        path: the capture, "-" for standard input.
-        rules: how it is read; sessions that they drop are still in the spool.
-        file: where the tiles of a big capture go, overwritten; it must outlive the spool.
-
-    Raises:
-        CaptureError: nothing of it can be read. Damage further on is the spool's `fault`.
+        width: bytes of a row.
+        bucket: sessions that are found again together.
+        memory: bytes of a run.
+        folder: where the file of a big capture goes.
     """
-    reader = read_batches(path, rules)
-    parts = []
-    with _Tiles(file) as held:
-        for tiles, packets, sessions in reader:
-            parts.append((packets, sessions))
-            held.add(tiles)
-    packets, sessions = (np.concatenate(part) for part in zip(*parts, strict=True))
-    del parts
-    sessions = sessions[np.argsort(sessions["session"], kind="stable")]
-    places = np.argsort(packets["session"], kind="stable")
-    packets = packets[places]
-    numbers = np.ascontiguousarray(packets["session"])
-    first = np.searchsorted(numbers, sessions["session"], side="left")
-    last = np.searchsorted(numbers, sessions["session"], side="right")
-    return Spool(
-        rules=rules,
-        tiles=held.array(),
-        packets=packets,
-        places=places,
-        sessions=sessions,
-        first=first,
-        counts=last - first,
-        seen=reader.packets,
-        dropped=reader.dropped,
-        fault=reader.fault,
-    )
 
+    def __init__(self, width: int, bucket: int, memory: int, folder: pathlib.Path):
+        self._bucket, self._folder, self._file = bucket, folder, None
+        self._held = np.empty((max(1, memory // width), width), np.uint8)
+        self._used = 0
+        self._order = np.zeros(0, np.int64)
+        # Of each run: its buckets, ascending, and the row each begins at, with the end of the last.
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+        self._begins: list[int] = []  # bytes into the file
+        self._sorted = False
 
-class _Tiles:
-    """Tiles as they come: in memory up to _MEMORY, then in a file."""
-
-    def __init__(self, file: pathlib.Path):
-        self._file, self._stream = file, None
-        self._parts: list[np.ndarray] = []
-        self._bytes = self._rows = 0
-
-    def __enter__(self) -> _Tiles:
+    def __enter__(self) -> _Rows:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stream:
-            self._flush()
-            self._stream.close()
+        self._held = np.empty((0, self._held.shape[1]), np.uint8)
+        if self._file is not None:
+            self._file.close()
 
-    def add(self, tiles: np.ndarray) -> None:
-        """Take uint8 [n, width]."""
-        self._width = tiles.shape[1]
-        if len(tiles):
-            self._parts.append(tiles)
-            self._bytes += tiles.nbytes
-            self._rows += len(tiles)
-        if self._bytes > _MEMORY:
-            self._stream = self._stream or open(self._file, "wb")  # noqa: SIM115
-            self._flush()
+    def add(self, *parts: np.ndarray) -> None:
+        """Take rows in pieces side by side, [n] or uint8 [n, ...]; the first has the number."""
+        parts = tuple(
+            np.ascontiguousarray(part).view(np.uint8).reshape(len(part), -1) if len(part) else part
+            for part in parts
+        )
+        at = 0
+        while at < len(parts[0]):
+            count = min(len(parts[0]) - at, len(self._held) - self._used)
+            left = 0
+            for part in parts:
+                right = left + part.shape[1]
+                self._held[self._used : self._used + count, left:right] = part[at : at + count]
+                left = right
+            self._used += count
+            at += count
+            if self._used == len(self._held):
+                self._write_run()
 
-    def array(self) -> np.ndarray:
-        """Return all that came, uint8 [n, width]; call it when the context is left."""
-        shape = (self._rows, self._width)
-        if self._stream:
-            return np.memmap(self._file, np.uint8, "r", shape=shape)
-        return np.concatenate(self._parts) if self._parts else np.zeros(shape, np.uint8)
+    def counts(self) -> np.ndarray:
+        """Return how many rows each bucket has, int64 [buckets]; nothing can be added any more."""
+        if not self._sorted:
+            self._sort_run()
+            self._sorted = True
+        last = max((int(buckets[-1]) for buckets, _ in self._runs if len(buckets)), default=-1)
+        counts = np.zeros(last + 1, np.int64)
+        for buckets, begins in self._runs:
+            counts[buckets] += np.diff(begins)
+        return counts
 
-    def _flush(self) -> None:
-        for tiles in self._parts:
-            self._stream.write(np.ascontiguousarray(tiles))
-        self._parts, self._bytes = [], 0
+    def take(self, first: int, stop: int) -> np.ndarray:
+        """Return the rows of the buckets from `first` to before `stop`, uint8 [n, width], sorted.
+
+        Rows of a session keep the order in which they came.
+        """
+        spans = []
+        for buckets, begins in self._runs:
+            start, end = begins[np.searchsorted(buckets, (first, stop))]
+            spans.append((int(start), int(end)))
+        taken = np.empty((sum(end - start for start, end in spans), self._held.shape[1]), np.uint8)
+        at = 0
+        for run, (start, end) in enumerate(spans):
+            into = taken[at : at + end - start]
+            if run < len(self._begins):
+                self._read(into, self._begins[run] + start * taken.shape[1])
+            else:
+                np.take(self._held, self._order[start:end], axis=0, out=into, mode="clip")
+            at += end - start
+        if sum(end > start for start, end in spans) > 1:
+            taken = taken[np.argsort(_numbers(taken), kind="stable")]
+        return taken
+
+    def _read(self, into: np.ndarray, offset: int) -> None:
+        view = memoryview(into).cast("B") if into.size else memoryview(b"")
+        self._file.seek(offset)
+        while view:
+            count = self._file.readinto(view)
+            if not count:
+                raise OSError("the temporary file of this capture was cut short")
+            view = view[count:]
+
+    def _sort_run(self) -> None:
+        """Look up where each bucket's rows are among those held."""
+        numbers = _numbers(self._held[: self._used])
+        self._order = np.argsort(numbers, kind="stable")
+        buckets = numbers[self._order] // self._bucket
+        begins = np.flatnonzero(np.diff(buckets, prepend=-1))
+        self._runs.append((buckets[begins], np.append(begins, len(buckets))))
+
+    def _write_run(self) -> None:
+        """Put the rows held into the file, sorted."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed with the rows
+                dir=self._folder, prefix="spool-", buffering=0
+            )
+        self._sort_run()
+        self._begins.append(self._file.seek(0, os.SEEK_END))
+        step = max(1, _PIECE // 2 // self._held.shape[1])
+        for start in range(0, self._used, step):
+            view = memoryview(self._held[self._order[start : start + step]]).cast("B")
+            while view:
+                view = view[self._file.write(view) :]
+        self._used = 0
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    return rows[:, :8].copy().view(np.int64)[:, 0]
 
 
 def facts_of_file(path: str | os.PathLike) -> dict[str, str | int | None]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 import numpy as np
@@ -34,7 +36,7 @@ SCHEMA = 2
 """Raised whenever a file's columns or their meaning change."""
 
 _ROW_GROUP = 1 << 16
-"""Packet rows that are written together, at least."""
+"""Rows of a table that are written together, at least."""
 
 _METADATA = {"xai_traffic.schema": str(SCHEMA)}
 _PACKET_SCHEMA = PACKET_SCHEMA.with_metadata(_METADATA)
@@ -69,6 +71,9 @@ SESSION_SCHEMA = pa.schema(
     ],
     metadata=_METADATA,
 )
+
+_UNSPLIT = "sessions.arrow"
+_UNSPLIT_SCHEMA = SESSION_SCHEMA.remove(SESSION_SCHEMA.get_field_index("split"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -243,13 +248,14 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
 class DatasetWriter:
     """Write tiles and packet rows session by session; tables and manifest come at the end.
 
-    Use it as a context manager and call `finish` last in it.
+    Use it as a context manager and call `finish` or `finish_split` last in it.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.tiles = self.packet_rows = 0
         self._waiting: list[pa.Table] = []
+        self._unsplit: pa.ipc.RecordBatchStreamWriter | None = None
 
     def __enter__(self) -> DatasetWriter:
         self._stream = open(self.folder / TILES, "wb")  # noqa: SIM115
@@ -267,6 +273,9 @@ class DatasetWriter:
     ) -> None:
         self._packets.close()
         self._stream.close()
+        if self._unsplit is not None:
+            self._unsplit.close()
+        (self.folder / _UNSPLIT).unlink(missing_ok=True)
 
     def _write_header(self) -> int:
         """Write the .npy header for the tiles so far; it has room for any number of them."""
@@ -285,10 +294,25 @@ class DatasetWriter:
         if sum(map(len, self._waiting)) >= _ROW_GROUP:
             self._flush()
 
+    def append_sessions(self, sessions: pa.Table) -> None:
+        """Append rows of sessions.parquet without `split`, which `finish_split` gives them."""
+        sessions = sessions.select(_UNSPLIT_SCHEMA.names).cast(_UNSPLIT_SCHEMA)
+        if self._unsplit is None:
+            self._unsplit = pa.ipc.new_stream(str(self.folder / _UNSPLIT), _UNSPLIT_SCHEMA)
+        self._unsplit.write_table(sessions)
+
     def _flush(self) -> None:
         if self._waiting:
             self._packets.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
+
+    def finish_split(self, split: np.ndarray, manifest: dict) -> dict:
+        """Do as `finish` with the rows that were appended; `split` int [N] is into SPLITS."""
+        if self._unsplit is not None:
+            self._unsplit.close()
+            self._unsplit = None
+        with pa.OSFile(str(self.folder / _UNSPLIT)) as file:
+            return self._finish(_with_split(pa.ipc.open_stream(file), split), manifest)
 
     def finish(self, sessions: pa.Table, manifest: dict) -> dict:
         """Write sessions.parquet and manifest.json; return the manifest as written.
@@ -296,30 +320,45 @@ class DatasetWriter:
         Raises:
             DatasetError: the sessions' tiles are not the tiles that were appended.
         """
+        return self._finish(iter([sessions]), manifest)
+
+    def _finish(self, parts: Iterator[pa.Table], manifest: dict) -> dict:
         self._flush()
         if self._write_header() != self._header:
             raise DatasetError(f"{TILES}: the header outgrew its room")
-        counts = sessions["tiles"].to_numpy().astype(np.int64)
-        first = np.cumsum(counts) - counts
-        rows = int(sessions["packet_rows"].to_numpy().sum())
-        contiguous = np.array_equal(first, sessions["first_tile"].to_numpy())
-        if not contiguous or counts.sum() != self.tiles or rows != self.packet_rows:
+        sessions = tiles = rows = 0
+        contiguous = True
+        with pq.ParquetWriter(
+            self.folder / SESSIONS, SESSION_SCHEMA, compression="zstd", compression_level=1
+        ) as writer:
+            for part in parts:
+                counts = part["tiles"].to_numpy().astype(np.int64)
+                first = tiles + np.cumsum(counts) - counts
+                contiguous &= np.array_equal(first, part["first_tile"].to_numpy())
+                sessions += len(part)
+                tiles += int(counts.sum())
+                rows += int(part["packet_rows"].to_numpy().sum())
+                writer.write_table(part.select(SESSION_SCHEMA.names).cast(SESSION_SCHEMA))
+        if not contiguous or (tiles, rows) != (self.tiles, self.packet_rows):
             raise DatasetError(f"{SESSIONS} does not cover the tiles or the packets: not written")
-        pq.write_table(
-            sessions.select(SESSION_SCHEMA.names).cast(SESSION_SCHEMA),
-            self.folder / SESSIONS,
-            compression="zstd",
-        )
-        manifest = {
-            "format": FORMAT,
-            "schema": SCHEMA,
-            **manifest,
-            "holds": {
-                "sessions": len(sessions),
-                "tiles": self.tiles,
-                "packet_rows": self.packet_rows,
-            },
-        }
+        holds = {"sessions": sessions, "tiles": tiles, "packet_rows": rows}
+        manifest = {"format": FORMAT, "schema": SCHEMA, **manifest, "holds": holds}
         text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
         (self.folder / MANIFEST).write_text(text, "utf-8")
         return manifest
+
+
+def _with_split(batches: Iterable[pa.RecordBatch], split: np.ndarray) -> Iterator[pa.Table]:
+    """Put batches together to row groups, and the split to their rows."""
+    names = np.asarray(SPLITS, object)
+    waiting: list[pa.RecordBatch] = []
+    taken = 0
+    for batch in itertools.chain(batches, [None]):
+        waiting += [batch] * (batch is not None)
+        count = sum(map(len, waiting))
+        if count >= _ROW_GROUP or (batch is None and count):
+            table = pa.Table.from_batches(waiting, _UNSPLIT_SCHEMA)
+            of_rows = pa.array(names[split[taken : taken + count]], pa.string())
+            yield table.append_column("split", of_rows)
+            taken += count
+            waiting = []
