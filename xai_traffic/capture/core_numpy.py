@@ -6,7 +6,7 @@ packets become sessions, tiles and rows of `records.py`.
 
 from __future__ import annotations
 
-import numpy as np
+import collections
 
 from xai_traffic.capture.decode import Decoded, decode
 from xai_traffic.capture.filters import Program
@@ -14,16 +14,8 @@ from xai_traffic.capture.formats import Record, RecordReader
 from xai_traffic.capture.fragments import Datagrams
 from xai_traffic.capture.octets import FILTERED, FRAGMENT, Dropped
 from xai_traffic.capture.octets import RETRANSMISSION as REPEATED
-from xai_traffic.capture.records import (
-    ANY,
-    CUT,
-    DROPS,
-    NONE,
-    PACKET,
-    RETRANSMISSION,
-    SESSION,
-)
-from xai_traffic.capture.records import FRAGMENT as FRAGMENT_FLAG
+from xai_traffic.capture.records import DROPS, PACKET, RETRANSMISSION, SESSION
+from xai_traffic.capture.rows import flags_of, packed, session_row, tile_and_row
 from xai_traffic.capture.session_rules import (
     CAPTURE_END,
     EVICTED,
@@ -77,12 +69,13 @@ class Core:
         self._reader = RecordReader()
         self._datagrams = Datagrams()
         self._clock = 0  # latest time of the packets that passed the filter, ms
-        self._open: dict[tuple, OpenSession] = {}  # in the order of their numbers
+        # In the order of their numbers. (A plain dict finds its first slowly after deletions.)
+        self._open: collections.OrderedDict[tuple, OpenSession] = collections.OrderedDict()
         self._next_session = 0
         self._dropped = [0] * len(DROPS)
         self._tiles: list[bytes] = []
-        self._packet_rows: list[tuple] = []
-        self._session_rows: list[tuple] = []
+        self._packet_rows: list[dict] = []
+        self._session_rows: list[dict] = []
 
     @property
     def packets(self) -> int:
@@ -152,8 +145,7 @@ class Core:
         self._clock = max(self._clock, record.time_ns // MILLISECOND)
         session = self._session(packet, record.time_ns)
         direction = direction_of(self._rule, session.first.ends, ends)
-        flags = FRAGMENT_FLAG if packet.fragment else 0
-        flags |= CUT if len(record.data) < record.wire else 0
+        flags = flags_of(record, packet)
         # The sequence numbers of a host pair's connections do not compare.
         segment = None if self._rule == "host_pair" else segment_of(packet, record.data)
         if segment is not None:
@@ -207,47 +199,10 @@ class Core:
     def _tile(
         self, session: OpenSession, record: Record, packet: Decoded, direction: int, flags: int
     ) -> None:
-        start: int | None
-        if self._layers == "all":
-            start, end = 0, len(record.data)
-        elif self._layers == "transport" and packet.transport is None:
-            start, end = packet.payload, packet.end  # a later fragment
-        else:
-            start, end = getattr(packet, self._layers), packet.end
-        network, transport, payload, outer = (NONE,) * 4
-        if start is None:
-            start = end = 0
-        else:
-            network = _offset(packet.network, start)
-            transport = _offset(packet.transport, start)
-            payload = _offset(packet.payload, start)
-            if packet.ends.depth:
-                outer = _offset(packet.first_network, start)
-        tile = record.data[start : min(end, start + self._width)]
+        tile, row = tile_and_row(record, packet, self._layers, self._width)
         self._tiles.append(tile.ljust(self._width, b"\0"))
-        self._packet_rows.append(
-            (
-                session.number,
-                record.frame,
-                record.time_ns,
-                len(record.data),
-                record.wire,
-                session.tiles,
-                start,
-                len(tile),
-                network,
-                transport,
-                payload,
-                record.link,
-                packet.ends.protocol,
-                direction,
-                outer,
-                flags,
-                packet.ends.tunnel,
-                packet.ends.depth,
-                (0, 0),
-            )
-        )
+        row.update(session=session.number, packet=session.tiles, direction=direction, flags=flags)
+        self._packet_rows.append(row)
 
     def _close(self, session: OpenSession, reason: int) -> None:
         del self._open[session.key]
@@ -256,46 +211,14 @@ class Core:
 
     def _report(self, session: OpenSession, reason: int) -> None:
         session.reported = True
-        ends = session.first.ends
-        mixed = self._rule == "host_pair"
-        self._session_rows.append(
-            (
-                session.number,
-                session.first_time,
-                session.last_time,
-                session.packets,
-                session.bytes,
-                session.payload_bytes,
-                list(ends.source.ljust(16, b"\0")),
-                list(ends.destination.ljust(16, b"\0")),
-                0 if mixed else ends.source_port,
-                0 if mixed else ends.destination_port,
-                session.tiles,
-                ANY if mixed else ends.protocol,
-                ends.family,
-                reason,
-                ends.outer_family,
-                ends.tunnel,
-                ends.depth,
-                *session.first.icmp,
-                (0, 0),
-                list(ends.outer_source.ljust(16, b"\0")),
-                list(ends.outer_destination.ljust(16, b"\0")),
-            )
-        )
+        row = session_row(session, ports=self._rule != "host_pair")
+        self._session_rows.append({**row, "end": reason})
 
     def _flush(self) -> tuple[bytes, bytes, bytes]:
         made = (
             b"".join(self._tiles),
-            np.array(self._packet_rows, PACKET).tobytes(),
-            np.array(self._session_rows, SESSION).tobytes(),
+            packed(self._packet_rows, PACKET),
+            packed(self._session_rows, SESSION),
         )
         self._tiles, self._packet_rows, self._session_rows = [], [], []
         return made
-
-
-def _offset(position: int | None, start: int) -> int:
-    """Return a position relative to the tile, NONE where the tile does not have it."""
-    if position is None or position < start or position - start >= NONE:
-        return NONE
-    return position - start

@@ -10,6 +10,7 @@ Sources: RFC 791 and RFC 815 (IPv4), RFC 8200 section 4.5 (IPv6; also the 60 sec
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 from xai_traffic.capture.decode import Decoded, Ends
@@ -52,7 +53,8 @@ class Datagrams:
         self.given_up = 0
         self.waiting = 0
         self._held_bytes = 0
-        self._datagrams: dict[tuple, Datagram] = {}  # in the order in which they were made
+        # In the order in which they were made.
+        self._datagrams: collections.OrderedDict[tuple, Datagram] = collections.OrderedDict()
 
     def endpoints(self, record: Record, packet: Decoded) -> Ends | None:
         """Return the endpoints of a later fragment; None where it is held or given up."""
