@@ -121,8 +121,8 @@ def test_core_after_its_end(core):
 @pytest.mark.parametrize("core", [C_CORE])
 def test_c_core_refuses_what_is_no_rule(core):
     code = compile_filter("tcp or port 80").code
-    good = ("connection", "all", code, 256, 64, 0, 0)
-    assert _core.Core(*good)
+    good = ("connection", "all", code, 256, 64, 0, 0, "inner", "keep", False)
+    assert _core.Core(*good) and _core.Core(*good[:7])
     bad = [
         (0, "flow"),
         (1, "link"),
@@ -131,6 +131,8 @@ def test_c_core_refuses_what_is_no_rule(core):
         (4, 0),
         (5, -1),
         (6, -1),
+        (7, "both"),
+        (8, "mark"),
         (2, code[:-1]),
         (2, code[24:]),  # takes more than there is
         (2, code[:48]),  # leaves two values
