@@ -94,7 +94,8 @@ def _convert(verbs) -> None:
         help="captures to a dataset",
         description="Make a dataset of captures or folders of them; with --mask, of a dataset.",
     )
-    verb.add_argument("inputs", nargs="+", metavar="CAPTURE_OR_FOLDER_OR_DATASET")
+    verb.add_argument("inputs", nargs="*", metavar="CAPTURE_OR_FOLDER_OR_DATASET")
+    _add_list(verb)
     verb.add_argument("--out", required=True, metavar="DATASET", type=pathlib.Path)
     verb.add_argument(
         "--split",
@@ -105,14 +106,35 @@ def _convert(verbs) -> None:
     verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
     verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
+    verb.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read captures side by side; the dataset is the same (default: the "
+        "processors there are)",
+    )
     add_reading_rules(verb)
     _add_json(verb)
     verb.set_defaults(run=_run_convert)
 
 
+def _add_list(verb) -> None:
+    verb.add_argument(
+        "--list",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="take more paths from a file, or from standard input (-): one a line, # for comments",
+    )
+
+
 def _run_convert(options, _) -> int:
     from xai_traffic.data.build import convert, summarise
+    from xai_traffic.data.workers import usable_processors
 
+    if not options.inputs and not options.list:
+        print("xai-traffic convert: name captures, or a --list of them", file=sys.stderr)
+        return WRONG_USAGE
     conversion = convert(
         options.inputs,
         options.out,
@@ -121,6 +143,8 @@ def _run_convert(options, _) -> int:
         labels=options.labels,
         seed=options.seed,
         overwrite=options.overwrite,
+        workers=usable_processors() if options.workers is None else options.workers,
+        lists=options.list,
     )
     for title, columns, rows in summarise(conversion.manifest):
         show_table(title, columns, rows)
