@@ -6,47 +6,14 @@ import capture_bytes as made
 import numpy as np
 import pytest
 from both_cores import CORES, check_invariants, make_core, run
+from fragment_bytes import LAST, MORE, UDP, dropped, halves4, halves6, raw, v4, v6
 
 from xai_traffic.capture.records import CUT, DROPS, FRAGMENT, NONE, PACKET, TUNNELS
-
-MORE, LAST = 0x2000, 0x0003
-"""Fragment words of a first fragment, and of a last one at byte 24."""
-
-UDP = made.udp(5, 53, data=bytes(range(40)))
 
 
 @pytest.fixture(params=CORES)
 def core(request):
     return request.param
-
-
-def v4(data: bytes, fragment: int, *, protocol=17, number=1, **ends) -> bytes:
-    return made.ipv4(data, protocol=protocol, fragment=fragment, number=number, **ends)
-
-
-def v6(data: bytes, offset: int, more: int, *, protocol=17, number=1, **ends) -> bytes:
-    header = made.fragment_header(protocol, offset=offset, more=more, number=number)
-    return made.ipv6(header + data, protocol=44, **ends)
-
-
-def halves4(number=1, **ends) -> tuple[bytes, bytes]:
-    return v4(UDP[:24], MORE, number=number, **ends), v4(UDP[24:], LAST, number=number, **ends)
-
-
-def halves6(number=1, **ends) -> tuple[bytes, bytes]:
-    return v6(UDP[:24], 0, 1, number=number, **ends), v6(UDP[24:], 3, 0, number=number, **ends)
-
-
-def dropped(result, reason="fragment") -> int:
-    assert sum(result.dropped) == dict(zip(DROPS, result.dropped, strict=True))[reason]
-    return sum(result.dropped)
-
-
-def raw(packets, step=0) -> bytes:
-    """Return a capture of IP packets, `step` seconds apart."""
-    return made.pcap(
-        [(number * step, 0, packet) for number, packet in enumerate(packets)], link=101
-    )
 
 
 NAMES = ["frame", "packet", "network", "transport", "payload", "protocol", "flags", "length"]
@@ -313,80 +280,6 @@ def test_filtered_first_fragments_resolve_all_the_same(core):
     assert dropped(result, "filtered") == 3
     result = run(core, raw([last, first, last]), filter="port 53 and less 44")
     assert dropped(result, "filtered") == 0 and result.packets == 3
-
-
-@pytest.mark.parametrize("seconds, kept", [(60, True), (61, False), (-60, True), (-61, False)])
-def test_datagrams_live_for_a_minute(core, seconds, kept):
-    first, last = halves4()
-    start = 1000
-    for packets in ((first, last), (last, first)):
-        records = [(start, 0, packets[0]), (start + seconds, 0, packets[1])]
-        result = run(core, made.pcap(records, link=101))
-        check_invariants(result)
-        assert dropped(result) == (0 if kept else 1)
-
-
-def test_a_datagram_too_old_is_made_anew(core):
-    first, last = halves4()
-    records = [(0, 0, first), (61, 0, last), (62, 0, first), (121, 0, last), (122, 0, last)]
-    result = run(core, made.pcap(records, link=101))
-    check_invariants(result)
-    # The entry of second 61 holds its fragment until 62, serves 121, and is too old at 122.
-    assert result.table()["frame"].tolist() == [1, 2, 3, 4] and dropped(result) == 1
-
-
-def test_at_most_64_fragments_of_a_datagram_wait(core):
-    first, last = halves4()
-    result = run(core, raw([*[last] * 66, first, last]), limit=100)
-    check_invariants(result, limit=100)
-    assert dropped(result) == 2
-    assert result.table()["frame"].tolist() == [*range(1, 65), 67, 68]
-    assert result.sessions()["packets"].tolist() == [66]
-
-
-def test_at_most_4096_datagrams_are_known(core):
-    first, last = halves4()
-    others = [halves4(number=n, source="10.9.0.1") for n in range(4096)]
-    fits = [first, *(one for one, _ in others[:4095]), last]
-    result = run(core, raw(fits))
-    assert dropped(result) == 0
-    result = run(core, raw([first, *(one for one, _ in others), last]))
-    check_invariants(result)
-    assert dropped(result) == 1
-    # What is made first goes first, with what waits in it; being met does not make it younger.
-    waits = [last, *(two for _, two in others[:4095]), last, others[4095][1], first]
-    result = run(core, raw(waits))
-    check_invariants(result)
-    assert dropped(result) == 2 + 1 + 4095
-    assert len(result.table()) == 1
-
-
-def test_floods_of_fragments_are_given_up_as_they_come(core):
-    """Of 9,000 datagrams without a first fragment at most 4,096 wait, so all else is dropped."""
-    reader = make_core(core)
-    packets = [
-        made.ipv4(bytes(8), protocol=17, fragment=3, number=n % 65_536, source=f"10.{n % 7}.0.1")
-        for n in range(9_000)
-    ]
-    reader.feed(made.pcap(packets, link=101))
-    assert dict(zip(DROPS, reader.dropped, strict=True))["fragment"] == 9_000 - 4_096
-    reader.finish()
-    assert dict(zip(DROPS, reader.dropped, strict=True))["fragment"] == 9_000
-
-
-def test_held_bytes_are_bounded(core):
-    big = bytes(65_000)
-    parts = [v4(big, LAST, number=n, total=65_020) for n in range(300)]
-    firsts = [halves4(number=n)[0] for n in range(300)]
-    size = len(parts[0])
-    result = run(core, raw([*parts, *firsts]), limit=1000)
-    check_invariants(result, limit=1000)
-    kept = (1 << 24) // size
-    assert dropped(result) == 300 - kept
-    assert result.table()["frame"].tolist()[: 2 * kept : 2] == list(range(1, kept + 1))
-    # What is let go makes room again.
-    result = run(core, raw([*parts[:kept], *firsts[:1], parts[299], firsts[299]]))
-    assert dropped(result) == kept - 1
 
 
 def test_an_atomic_fragment_is_no_fragment(core):
