@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 import sys
@@ -174,7 +175,7 @@ def _write(rng: np.random.Generator, packets: Packets) -> Made:
     starts = until - packets.length - RECORD
     most = int(RECORD + HEADERS.max())
     octets = np.empty(int(until[-1]) + most, np.uint8)  # with room for the last header
-    payload = _payload(rng)
+    payload = _payload(rng, len(octets))
     for begin in range(0, len(octets), len(payload)):
         octets[begin : begin + len(payload)] = payload[: len(octets) - begin]
     octets[: len(FILE_HEADER)] = FILE_HEADER
@@ -183,23 +184,28 @@ def _write(rng: np.random.Generator, packets: Packets) -> Made:
     for part in range(0, len(starts), 1 << 16):  # stays in the cache
         span = slice(part, part + (1 << 16))
         some = Packets(*(column[span] for column in packets))
-        for kind in np.unique(some.kind):
-            chosen = np.flatnonzero(some.kind == kind)
+        opening = some.flags & SYN > 0  # those of TLS have no record, and are shorter
+        for kind, opens in itertools.product(np.unique(some.kind), (False, True)):
+            chosen = np.flatnonzero((some.kind == kind) & (opening == opens))
+            if not len(chosen):
+                continue
             head, client = _headers(kind, Packets(*(column[chosen] for column in some)))
+            head = head[:, : RECORD + some.length[chosen].min()]
             at = starts[span][chosen]
             rows[:, : head.shape[1]][at] = head
             clients[part + chosen] = at + RECORD + client
     return Made(octets[:-most], starts, clients, packets)
 
 
-def _payload(rng: np.random.Generator) -> np.ndarray:
-    """Return 16 MiB, farther than compressors look back, random and text by turns."""
-    pieces = rng.integers(0, 256, (4096, 4096), np.uint8)
+def _payload(rng: np.random.Generator, most: int) -> np.ndarray:
+    """Return `most` or 16 MiB, farther than compressors look back, random and text by turns."""
+    half = min(most // 8192 + 1, 2048)
+    pieces = rng.integers(0, 256, (2 * half, 4096), np.uint8)
     words = rng.integers(97, 123, (512, 5), np.uint8)
     words = np.concatenate([words, np.full((512, 1), 32, np.uint8)], axis=1)
-    text = words[(rng.random((2048, 683)) ** 3 * 512).astype(np.int64)]
-    pieces[::2] = text.reshape(2048, -1)[:, :4096]
-    return pieces.reshape(-1)[: 16 * 2**20 - 3]
+    text = words[(rng.random((half, 683)) ** 3 * 512).astype(np.int64)]
+    pieces[::2] = text.reshape(half, -1)[:, :4096]
+    return pieces.reshape(-1)
 
 
 def _headers(kind: int, packets: Packets) -> tuple[np.ndarray, np.ndarray]:
