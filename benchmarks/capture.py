@@ -26,7 +26,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from importlib import metadata
 
 from capture_cases import HERE, PYTHON, QUICK, Bench, Run, Sizes
@@ -36,6 +38,9 @@ from xai_traffic import __version__
 
 RESULTS = HERE / "results"
 CASES = ("tiles", "small", "single", "disk", "workers", "gz", "zst", "pipe", "syns", "batches")
+PATIENCE = 600
+"""Seconds until a run is given up: heiFIP hangs where it cannot read a file."""
+
 PACKAGES = {
     "python": ["scapy", "dpkt", "nfstream", "py-pcapplusplus"],
     "heifip": ["heifip==1.1.1", "scapy==2.5.0", "cryptography==41.0.1"],
@@ -69,14 +74,13 @@ def main() -> None:
         bench = Bench(folder, options.peers, options.seed, QUICK if options.quick else Sizes())
         records = [{"case": "about", **about(options.seed, bench)}]
         print(json.dumps(records[0]), flush=True)
+        options.out.mkdir(parents=True, exist_ok=True)
         for case in options.cases.split(","):
             records += measure(case, getattr(bench, case)(), options.rounds)
-    text = tables(records)
-    print(text)
-    options.out.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (options.out / "capture.jsonl").write_text(lines, "utf-8")
-    (options.out / "capture.txt").write_text(text + "\n", "utf-8")
+            lines = "".join(json.dumps(record) + "\n" for record in records)
+            (options.out / "capture.jsonl").write_text(lines, "utf-8")
+            (options.out / "capture.txt").write_text(tables(records) + "\n", "utf-8")
+    print(tables(records))
 
 
 def install_peers(folder: pathlib.Path) -> None:
@@ -123,9 +127,7 @@ def execute(run: Run) -> dict:
             _clear(run.command, made)
         output = stack.enter_context(tempfile.TemporaryFile())
         errors = stack.enter_context(tempfile.TemporaryFile())
-        prints = run.command[0] not in map(shutil.which, ("gzip", "zstd")) and run.command != [
-            "cat"
-        ]
+        prints = pathlib.PurePath(run.command[0]).name not in ("gzip", "zstd", "cat")
         began = time.perf_counter()
         process = subprocess.Popen(
             run.command,
@@ -137,17 +139,20 @@ def execute(run: Run) -> dict:
         )
         if run.source:
             source.stdout.close()
-        peak = _watch(process)
-        seconds = time.perf_counter() - began
+        with _watched(process) as seen:
+            process.wait()
+            seconds = time.perf_counter() - began
         output.seek(0)
         errors.seek(0)
         printed = output.read().decode(errors="replace").strip().splitlines()
         wrong = errors.read().decode(errors="replace").strip().splitlines()
-    outside = {"seconds": seconds, "peak": peak, "whole_process": True}
+    outside = {"seconds": seconds, "peak": max(seen, default=None), "whole_process": True}
     if printed and printed[-1].startswith("{"):
         inside = json.loads(printed[-1])
-        return {"absent": inside["absent"]} if "absent" in inside else {"peak": peak, **inside}
+        outside["whole_process"] = False
+        return {"absent": inside["absent"]} if "absent" in inside else outside | inside
     if process.returncode:
+        wrong = [f"stopped after {PATIENCE} s"] if seconds > PATIENCE else wrong
         return {"absent": f"failed: {wrong[-1] if wrong else process.returncode}"}
     return outside
 
@@ -161,18 +166,29 @@ def _clear(command: list[str], made: str) -> None:
                 os.mkdir(argument)
 
 
-def _watch(process: subprocess.Popen) -> int | None:
-    """Wait for a process; return the highest VmHWM that was seen, in bytes."""
-    peak, pause = None, 0.001
-    while True:
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak or 0, int(status.split("VmHWM:")[1].split()[0]) * 1024)
-        try:
-            process.wait(pause)
-            return peak
-        except subprocess.TimeoutExpired:
+@contextlib.contextmanager
+def _watched(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Note the VmHWM of a process in bytes while it runs, and end it after PATIENCE."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        began, pause = time.perf_counter(), 0.001
+        while not ended.wait(pause):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                seen.append(int(status.split("VmHWM:")[1].split()[0]) * 1024)
+            if time.perf_counter() - began > PATIENCE:
+                process.kill()
             pause = min(2 * pause, 0.05)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        looking.join()
 
 
 def about(seed: int, bench: Bench) -> dict:
@@ -189,9 +205,8 @@ def about(seed: int, bench: Bench) -> dict:
     for name in ("heiFIP", "scapy", "dpkt", "NFStream", "py-pcapplusplus"):
         if python := bench.peer_python(name):
             command = [python, HERE / "capture_peers.py", name, "version"]
-            versions[name] = json.loads(subprocess.check_output(command).splitlines()[-1])[
-                "version"
-            ]
+            printed = subprocess.check_output(command).splitlines()
+            versions[name] = json.loads(printed[-1])["version"]
     for name in ("tcpdump", "tshark", "gzip", "zstd", "cc"):
         if shutil.which(name):
             shown = subprocess.run([name, "--version"], capture_output=True, text=True)

@@ -71,7 +71,7 @@ class Bench:
             self._peer("NFStream", slow, note="statistics only, no bytes"),
             self._peer("dpkt", slow, rounds=3, note="loop: sessions and images"),
             self._program("tshark", ["-r", str(slow), "-q", "-z", "conv,tcp"], self.sizes.slow, 3),
-            self._peer("scapy", slow, rounds=2, note="parses only"),
+            self._peer("scapy", slow, rounds=3, note="parses only"),
             self._splitter(slow),
             self._peer("heiFIP", sessions, rounds=2, amount=self.sizes.slow, out="png"),
         ]
