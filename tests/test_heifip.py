@@ -97,6 +97,31 @@ ANSWERS = b"".join(
 )
 OPTION = record(41, b"\0\x0a\0\4abcd", b"\0")
 
+BIND = bytes.fromhex("300c 020101 6007 020103 0400 8000")
+LONG_BIND = bytes.fromhex("308400000011 020101 60810b 020103 040161 8003626364")
+
+SASL = bytes.fromhex("3013 020101 600e 020103 0400 a307 0402 4753 0401 78")
+EQUAL, PRESENT = bytes.fromhex("a307 0402 636e 0401 78"), bytes.fromhex("8702 636e")
+PARTS = bytes.fromhex("a40f 0402 636e 3009 800161 810162 820163")
+
+
+def search(wanted: bytes) -> bytes:
+    """Return an LDAP search for entries that pass a filter."""
+    inner = bytes.fromhex("0400 0a0100 0a0100 020100 020100 010100") + wanted + b"0\0"
+    return b"0" + bytes([len(inner) + 5]) + b"\2\1\5\x63" + bytes([len(inner)]) + inner
+
+
+def smb2(command: int) -> bytes:
+    message = b"\xfeSMB\x40\0" + bytes(6) + struct.pack("<H", command) + bytes(50)
+    return struct.pack(">I", len(message) + 4) + message
+
+
+def names(flags: int) -> bytes:
+    """Return a question of the NetBIOS name service."""
+    name = b"\x20" + b"CK" + b"A" * 30 + b"\0"
+    return struct.pack(">HHHHHH", 7, flags, 1, 0, 0, 0) + name + struct.pack(">HH", 32, 1)
+
+
 MADE = {
     ETHERNET: {
         "syn": in_ip(options(SYN)),
@@ -159,6 +184,29 @@ MADE = {
         "smb echo": in_ip(
             tcp(1000, 445, data=b"\0\0\0\x25\xffSMB\x2b" + bytes(27) + b"\1\1\0\0\0")
         ),
+        "smb 2 log off": in_ip(tcp(1000, 445, data=smb2(2) + b"\x04\0\0\0")),
+        "smb 2 echo": in_ip(tcp(1000, 445, data=smb2(13) + b"\x04\0\0\0")),
+        "smb 2 head alone": in_ip(tcp(1000, 445, data=smb2(13))),
+        "ldap bind": in_ip(tcp(1000, 389, data=BIND)),
+        "ldap bind, long lengths": in_ip(tcp(1000, 389, data=LONG_BIND)),
+        "two ldap binds": in_ip(tcp(1000, 389, data=BIND + LONG_BIND)),
+        "ldap bind and more": in_ip(tcp(1000, 389, data=BIND + b"more")),
+        "ldap modify": in_ip(tcp(1000, 389, data=BIND.replace(b"\x60", b"\x66"))),
+        "ldap abandon": in_ip(tcp(1000, 389, data=bytes.fromhex("3006 020105 500103"))),
+        "ldap big number": in_ip(tcp(1000, 389, data=bytes.fromhex("3008 0204 00000080 4200"))),
+        "ldap negative number": in_ip(tcp(1000, 389, data=bytes.fromhex("3006 0202 ff80 4200"))),
+        "ldap search": in_ip(tcp(1000, 389, data=search(EQUAL))),
+        "ldap search of all": in_ip(tcp(1000, 389, data=search(b"\xa0\x0d" + EQUAL + PRESENT))),
+        "ldap search of any": in_ip(tcp(1000, 389, data=search(b"\xa1\x09" + EQUAL))),
+        "ldap search of none": in_ip(tcp(1000, 389, data=search(b"\xa2\x09" + EQUAL))),
+        "ldap search of parts": in_ip(tcp(1000, 389, data=search(PARTS))),
+        "cldap": in_ip(udp(1000, 389, data=search(PRESENT) + search(EQUAL)), 17),
+        "ldap sasl bind": in_ip(tcp(1000, 389, data=SASL)),
+        "ldap cut": in_ip(tcp(1000, 389, data=BIND[:-1])),
+        "kerberos goes on": in_ip(tcp(1000, 88, data=b"the middle of a ticket")),
+        "name query": in_ip(udp(137, 137, data=names(0x0110)), 17),
+        "name refresh": in_ip(udp(137, 137, data=names(0x2810)), 17),
+        "datagram": in_ip(udp(138, 138, data=bytes(100)), 17),
         "options of ip": in_ip(tcp(), words=7),
         "no total length": in_ip(tcp(1000, 80, data=b"segment"), total=0),
         "first fragment": in_ip(tcp(1000, 9999, data=b"part"), fragment=0x2000),

@@ -23,7 +23,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xai_traffic.capture.heifip_applications import DNS, HTTP, REQUEST, RESPONSE, TLS
+from xai_traffic.capture.heifip_applications import (
+    CLDAP,
+    DNS,
+    HTTP,
+    KERBEROS,
+    LDAP,
+    REQUEST,
+    RESPONSE,
+    TLS,
+)
+from xai_traffic.capture.heifip_ber import read_kerberos_message, read_ldap_message
 from xai_traffic.capture.heifip_dns import Unreadable, header_form, read_message
 from xai_traffic.capture.heifip_http import request_form, response_form, tcp_form
 from xai_traffic.capture.heifip_layers import ETHERNET, RAW, Layers
@@ -50,6 +60,13 @@ _FORMS = {
     RESPONSE: response_form,
 }
 """What HEADER makes of the first layer of a name."""
+
+
+_ENCODED_ANEW = {
+    LDAP: read_ldap_message,
+    CLDAP: read_ldap_message,
+    KERBEROS: read_kerberos_message,
+}
 
 
 class Rendering(NamedTuple):
@@ -124,6 +141,8 @@ def render(packet: bytes, link: int, header: bool, noise: bytes) -> Rendering:
         elif header and first and name == DNS:
             message, behind = _dns_form(data, place > 0 and kept[place - 1][0] == "tcp")
             made += message
+        elif name in _ENCODED_ANEW:
+            made += _ENCODED_ANEW[name](data)[1]
         elif place in redrawn:
             begin, size = _ADDRESSES[name]
             drawn, noise = noise[: 2 * size], noise[2 * size :]
