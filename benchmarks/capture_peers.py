@@ -91,8 +91,23 @@ def pcapplusplus(path: str) -> Callable[[], dict]:
 
 
 def heifip(path: str) -> Callable[[], dict]:
-    """Make the seed's images of a folder of sessions through heiFIP's command line, as PNG."""
+    """Make the seed's images of a folder of sessions through heiFIP's command line, as PNG.
+
+    A session that it cannot read ends its thread and hangs it for ever: such are passed over.
+    """
     from heifip.cli import cli
+    from heifip.main import Runner
+
+    unreadable = []
+    create_image = Runner.create_image
+
+    def create_or_pass_over(self: Runner, file: str, *rest: object) -> None:
+        try:
+            create_image(self, file, *rest)
+        except Exception:
+            unreadable.append(file)
+
+    Runner.create_image = create_or_pass_over
 
     out = pathlib.Path(sys.argv[3])
     arguments = f"extract flow-tiled-fixed -r {path} -w {out} -t 1 --preprocess NONE"
@@ -100,7 +115,8 @@ def heifip(path: str) -> Callable[[], dict]:
 
     def run() -> dict:
         cli(arguments.split(), standalone_mode=False)
-        return {"images": sum(1 for _ in out.rglob("*.png"))}
+        images = sum(1 for _ in out.rglob("*.png"))
+        return {"images": images, "unreadable": len(unreadable)}
 
     return run
 
