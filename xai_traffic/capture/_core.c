@@ -12,19 +12,26 @@ typedef struct {
 
 typedef enum { TILES, PACKET_ROWS, SESSION_ROWS, OUTPUTS } Output;
 
+/* Memory of rows that nobody reads any more, for those to come. It is shared by a core and its rows,
+ * so that rows do not keep the core; whoever looks at it holds the GIL. */
+typedef struct {
+    size_t holders;
+    Buffer buffers[OUTPUTS];
+} Spare;
+
 typedef struct {
     PyObject_HEAD
     Core core;
     bool busy; /* a thread is inside, perhaps without the GIL */
     PyObject *rows_type;
-    Buffer spare[OUTPUTS]; /* memory of rows that nobody reads any more; looked at under the GIL */
+    Spare *spare;
 } CoreObject;
 
 /* ---- Rows: what the core emitted, in the memory it was written to ---------------------------- */
 
 typedef struct {
     PyObject_HEAD
-    CoreObject *owner;
+    Spare *spare;
     Output output;
     Buffer buffer;
 } RowsObject;
@@ -38,16 +45,25 @@ static Buffer *buffer_of(Core *core, Output output)
     return buffers[output];
 }
 
+static void leave_spare(Spare *spare)
+{
+    if (!spare || --spare->holders)
+        return;
+    for (Output output = TILES; output < OUTPUTS; output++)
+        free(spare->buffers[output].data);
+    free(spare);
+}
+
 static void rows_dealloc(PyObject *self)
 {
     RowsObject *rows = (RowsObject *)self;
     PyTypeObject *type = Py_TYPE(self);
-    Buffer *spare = &rows->owner->spare[rows->output];
-    if (!spare->data && rows->buffer.room <= MOST_SPARE)
-        *spare = (Buffer){rows->buffer.data, 0, rows->buffer.room};
+    Buffer *kept = &rows->spare->buffers[rows->output];
+    if (!kept->data && rows->buffer.room <= MOST_SPARE)
+        *kept = (Buffer){rows->buffer.data, 0, rows->buffer.room};
     else
         free(rows->buffer.data);
-    Py_DECREF((PyObject *)rows->owner);
+    leave_spare(rows->spare);
     freefunc deallocate = (freefunc)PyType_GetSlot(type, Py_tp_free);
     deallocate(self);
     Py_DECREF(type);
@@ -97,7 +113,8 @@ static PyObject *take_output(CoreObject *self, Output output)
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     RowsObject *rows = (RowsObject *)allocate(type, 0);
     if (rows) {
-        rows->owner = (CoreObject *)Py_NewRef((PyObject *)self);
+        rows->spare = self->spare;
+        rows->spare->holders++;
         rows->output = output;
         rows->buffer = *buffer;
         *buffer = (Buffer){0};
@@ -117,8 +134,8 @@ static bool enter_core(CoreObject *self)
     for (Output output = TILES; output < OUTPUTS; output++) {
         Buffer *buffer = buffer_of(&self->core, output);
         if (!buffer->data) {
-            *buffer = self->spare[output];
-            self->spare[output] = (Buffer){0};
+            *buffer = self->spare->buffers[output];
+            self->spare->buffers[output] = (Buffer){0};
         }
     }
     self->busy = true;
@@ -267,7 +284,11 @@ static PyObject *type_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     if (!self)
         return NULL;
     self->rows_type = Py_NewRef(state->rows_type);
-    if (core_begin(&self->core, &rules, (const uint8_t *)code, (size_t)size, secret))
+    if ((self->spare = calloc(1, sizeof *self->spare)))
+        self->spare->holders = 1;
+    else
+        self->core.failed = true;
+    if (self->spare && core_begin(&self->core, &rules, (const uint8_t *)code, (size_t)size, secret))
         return (PyObject *)self;
     if (self->core.failed)
         PyErr_NoMemory();
@@ -282,8 +303,7 @@ static void type_dealloc(PyObject *object)
     CoreObject *self = (CoreObject *)object;
     PyTypeObject *type = Py_TYPE(object);
     core_end(&self->core);
-    for (Output output = TILES; output < OUTPUTS; output++)
-        free(self->spare[output].data);
+    leave_spare(self->spare);
     Py_XDECREF(self->rows_type);
     freefunc deallocate = (freefunc)PyType_GetSlot(type, Py_tp_free);
     deallocate(object);

@@ -95,15 +95,32 @@ static void core_feed(Core *core, const uint8_t *bytes, size_t size)
         walk(core, bytes, size);
 }
 
+/* Free what is needed only as long as packets come. */
+static void free_tables(Core *core)
+{
+    discard_datagrams(core);
+    free(core->datagrams);
+    free(core->buckets);
+    free(core->slots);
+    free(core->interfaces);
+    core->datagrams = NULL;
+    core->buckets = NULL;
+    core->slots = NULL;
+    core->interfaces = NULL;
+    free_pool(&core->sessions);
+    free_pool(&core->outers);
+    free_pool(&core->histories);
+}
+
 static void core_finish(Core *core)
 {
     if (core->finished || core->failed)
         return;
     core->finished = true;
     end_of_stream(core);
-    discard_datagrams(core);
     for (uint32_t at = core->oldest; at; at = session_at(core, at)->newer)
         emit_session(core, session_at(core, at), CAPTURE_END);
+    free_tables(core);
 }
 
 /* Report the open sessions without a packet since then; they stay open. */
@@ -122,16 +139,8 @@ static void core_end(Core *core)
     Buffer *buffers[] = {&core->carry, &core->tiles, &core->packet_rows, &core->session_rows};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         free(buffers[i]->data);
-    if (core->datagrams && core->buckets)
-        discard_datagrams(core);
-    free(core->datagrams);
-    free(core->buckets);
+    free_tables(core);
     free(core->filter.program);
-    free(core->interfaces);
-    free(core->slots);
-    free_pool(&core->sessions);
-    free_pool(&core->outers);
-    free_pool(&core->histories);
     memset(core, 0, sizeof *core);
 }
 
