@@ -8,10 +8,13 @@ import pathlib
 import random
 import subprocess
 import sys
+import threading
+import zlib
 
 import pytest
 import zstandard
 
+from xai_traffic.capture.inputs import find_inputs
 from xai_traffic.capture.reader import CHUNK, find_captures, open_chunks
 from xai_traffic.errors import CaptureError
 
@@ -68,6 +71,85 @@ def test_a_bomb_comes_in_pieces(tmp_path, compression):
     assert path.stat().st_size < 100_000
     sizes = [len(chunk) for chunk in open_chunks(path)]
     assert sum(sizes) == 20_000_000 and max(sizes) <= CHUNK
+
+
+@pytest.mark.parametrize("compression", ["gzip", "xz", "zstd"])
+def test_a_bomb_takes_no_memory(tmp_path, compression):
+    """A gigabyte of zeros: the reading process may not grow by more than 64 MiB."""
+    path = tmp_path / "bomb"
+    pack = {
+        "gzip": lambda data: gzip.compress(data, 1),
+        "xz": lambda data: lzma.compress(data, preset=0),
+        "zstd": lambda data: zstandard.compress(data, 1),
+    }
+    path.write_bytes(8 * pack[compression](bytes(1 << 27)))
+    code = """
+import resource, sys
+from xai_traffic.capture.reader import open_chunks
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+size = sum(map(len, open_chunks(sys.argv[1])))
+print(size, peak() - before)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
+    size, grown = map(int, result.stdout.split())
+    assert size == 1 << 30 and grown < 64 << 10
+
+
+def test_a_block_of_zstd_that_says_it_is_huge(tmp_path):
+    """Run-length blocks of 4 bytes give 128 KiB each; longer ones are refused by libzstd."""
+    path = tmp_path / "a.zst"
+    frame = b"\x28\xb5\x2f\xfd\x00\x38"  # a window of 128 KiB
+    block = (1 << 1 | (128 << 10) << 3).to_bytes(3, "little") + b"z"
+    path.write_bytes(frame + block * 1000)
+    read, error = read_until_damage(path)
+    assert read == b"z" * (128_000 << 10) and "ends early" in str(error)
+    path.write_bytes(frame + block * 3 + (1 << 1 | (1 << 20) << 3).to_bytes(3, "little") + b"z")
+    read, error = read_until_damage(path)
+    assert read == b"z" * (384 << 10) and "near byte 18 " in str(error)
+
+
+def test_closing_early_ends_the_thread(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(bytes(50_000_000), 1))
+    before = threading.active_count()
+    chunks = open_chunks(path)
+    next(chunks)
+    assert threading.active_count() == before + 1
+    chunks.close()
+    assert threading.active_count() == before
+    assert list(map(len, open_chunks(path)))
+    assert threading.active_count() == before
+
+
+def test_a_compressed_pipe_is_handed_on_as_it_comes(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    packer = zlib.compressobj(wbits=31)
+    with open(os.open(path, os.O_RDWR), "wb", buffering=0) as stream:
+        chunks = open_chunks(path)
+        for word in (b"hello", b"world"):
+            stream.write(packer.compress(word) + packer.flush(zlib.Z_SYNC_FLUSH))
+            read = b""
+            while len(read) < len(word):
+                read += next(chunks)
+            assert read == word
+        chunks.close()
+
+
+def test_it_tells_how_far_it_read(tmp_path):
+    path = tmp_path / "a.zst"
+    path.write_bytes(zstandard.compress(DATA))
+    told = []
+    for _ in open_chunks(path, told.append):
+        pass
+    assert told == sorted(told) and told[-1] == path.stat().st_size
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1f", b"abc", b"\xfd7zXZ"])
@@ -180,6 +262,30 @@ def test_find_captures(tmp_path):
         find_captures([tmp_path / "empty"])
     with pytest.raises(CaptureError, match="no such file"):
         find_captures([tmp_path / "missing"])
+
+
+def test_patterns_and_lists(tmp_path, monkeypatch):
+    for name in ("day/2.pcap", "day/1.pcap", "day/deep/3.pcap", "day/[x].pcap", "day/notes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    names = [name for name, _ in find_captures(["day/?.pcap"])]
+    assert names == ["day/1.pcap", "day/2.pcap"]
+    assert [name for name, _ in find_captures(["day/[x].pcap"])] == ["day/[x].pcap"]
+    assert len(find_captures(["day/**/*.pcap"])) == 4
+    assert {found.root for found in find_inputs(["da*"])} == {pathlib.Path("day")}
+    with pytest.raises(CaptureError, match=r"day/\*.cap: nothing matches this pattern"):
+        find_captures(["day/*.cap"])
+    (tmp_path / "list").write_text("# a comment\nday/2.pcap\n\nday/?.pcap\nday/missing\n")
+    missing = []
+    found = find_captures([], missing, ["list", "no list"])
+    assert [name for name, _ in found] == ["day/2.pcap", "day/1.pcap"]
+    assert str(missing[0]).startswith("list, line 5: day/missing: there is no such file")
+    assert "no list: the list of captures cannot be read" in str(missing[1])
+    with pytest.raises(CaptureError, match="line 5"):
+        find_captures([], lists=["list"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"day/1.pcap\n")))
+    assert [name for name, _ in find_captures([], lists=["-"])] == ["day/1.pcap"]
 
 
 def test_a_folder_that_may_not_be_searched_is_told(tmp_path, monkeypatch):

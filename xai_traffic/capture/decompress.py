@@ -166,9 +166,11 @@ class _Zstd:
             return 0
         header = int.from_bytes(self._waiting[:3], "little")
         kind, size = header >> 1 & 3, header >> 3
-        if kind == 3 or size > _ZSTD_BLOCK:  # impossible, as libzstd says of its header alone
+        if kind == 1:  # one byte, repeated; of too many libzstd says so
+            return 4
+        if kind == 3 or size > _ZSTD_BLOCK:  # impossible, as libzstd says of the header alone
             return 3
-        return 3 + (1 if kind == 1 else size)
+        return 3 + size
 
 
 FORMATS: dict[str, tuple[re.Pattern[bytes], type[_Member]]] = {
