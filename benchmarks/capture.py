@@ -37,7 +37,7 @@ from capture_report import tables
 from xai_traffic import __version__
 
 RESULTS = HERE / "results"
-CASES = ("tiles", "small", "single", "disk", "workers", "gz", "zst", "pipe", "syns", "batches")
+CASES = ("tiles", "small", "single", "workers", "gz", "zst", "pipe", "syns", "batches")
 PATIENCE = 600
 """Seconds until a run is given up: heiFIP hangs where it cannot read a file."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 HERE = pathlib.Path(__file__).parent
 PYTHON = sys.executable
 OURS = "xai-traffic (C)"
+TO_DISK = f"{OURS}, to disk"
 PEER_ENVIRONMENTS = {"heiFIP": "heifip"}
 FILTER = "ip and (tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"
 FILES = 8
@@ -57,12 +58,13 @@ class Bench:
         self._limits = self._compile()
 
     def tiles(self) -> list[Run]:
-        """A mix to tiles in memory; slow tools read a smaller one."""
+        """A mix to tiles in memory, and to a dataset on disk; slow tools read a smaller one."""
         big = self._capture("mix", self.sizes.big)
         sessions = self.folder / "sessions"
         slow = self._capture("mix", self.sizes.slow, sessions)
         runs = [
             self._read(big),
+            self._convert(big, 1, self.sizes.big),
             *self._walks(big),
             *self._programs(big),
             self._peer("py-pcapplusplus", big, note="iterates only"),
@@ -97,10 +99,6 @@ class Bench:
             *self._walks(capture),
             *self._programs(capture),
         ]
-
-    def disk(self) -> list[Run]:
-        """A mix to a dataset on disk."""
-        return [self._convert(self._capture("mix", self.sizes.big), 1, self.sizes.big)]
 
     def workers(self) -> list[Run]:
         """A folder of captures to a dataset, by one and by two processes."""
@@ -182,9 +180,9 @@ class Bench:
 
     def _convert(self, inputs: pathlib.Path, workers: int, packets: int) -> Run:
         out = str(self.folder / "made")
-        name = f"{OURS}, to disk" + (f", {workers} workers" if workers > 1 else "")
+        name = TO_DISK + (f", {workers} workers" if workers > 1 else "")
         run = self._task("convert", str(inputs), out, str(workers), name=name, amount=packets)
-        return run._replace(core="c", rounds=3, free=inputs.is_dir())
+        return run._replace(core="c", rounds=5 if inputs.is_file() else 3, free=inputs.is_dir())
 
     def _walks(self, capture: pathlib.Path) -> list[Run]:
         ways = {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import statistics
 
-from capture_cases import Bench
+from capture_cases import TO_DISK, Bench
 
 
 def summary(records: list[dict], case: str) -> list[dict]:
     """Return a row for each thing measured in a case: medians, and ours as a multiple of it."""
     rows = []
     of_case = [record for record in records if record["case"] == case]
-    ours = {r["round"]: r for r in of_case if r["name"] == of_case[0]["name"]}
+    ours, disk = (
+        {record["round"]: record for record in of_case if record["name"] == base}
+        for base in (of_case[0]["name"], TO_DISK if case == "tiles" else None)
+    )
     for name in dict.fromkeys(record["name"] for record in of_case):
         runs = [record for record in of_case if record["name"] == name]
         row = {"name": name, "note": runs[0].get("note", ""), "unit": runs[0]["unit"]}
@@ -19,13 +22,16 @@ def summary(records: list[dict], case: str) -> list[dict]:
         if not done:
             rows.append({**row, "absent": runs[0]["absent"]})
             continue
-        ratios = [_ratio(ours.get(run["round"], {}), run) for run in done]
-        ratios = [ratio for ratio in ratios if ratio]
+        ratios, of_disk = (
+            [ratio for run in done if (ratio := _ratio(base.get(run["round"], {}), run))]
+            for base in (ours, disk)
+        )
         row["runs"] = len(done)
         for key in ("seconds", "per_second"):
             row[key] = statistics.median(run[key] for run in done)
         row["peak"] = max(run["peak"] or 0 for run in done)
         row["ratio"] = statistics.median(ratios) if ratios else None
+        row["disk"] = statistics.median(of_disk) if of_disk else None
         row["ratios"] = (min(ratios), max(ratios)) if ratios else None
         row["whole_process"] = done[0].get("whole_process", False)
         rows.append(row)
@@ -49,11 +55,15 @@ def tables(records: list[dict]) -> str:
         unit = rows[0]["unit"]
         about_case = getattr(Bench, case).__doc__
         lines += [f"**{case}**: {about_case}", ""]
-        lines += [f"| what | {unit}/s | seconds | ours is | range | peak memory | runs | |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
+        disk = any(row.get("disk") for row in rows)
+        lines += [
+            f"| what | {unit}/s | seconds | ours is | range {'| ours to disk is ' * disk}"
+            "| peak memory | runs | |"
+        ]
+        lines += ["|---" * (8 + disk) + "|"]
         for row in rows:
             if "absent" in row:
-                lines.append(f"| {row['name']} | | | | | | | absent: {row['absent']} |")
+                lines.append(f"| {row['name']} {'| ' * (6 + disk)}| absent: {row['absent']} |")
                 continue
             per_second = f"{row['per_second']:,.0f}"
             if row["unit"] != unit:
@@ -64,6 +74,7 @@ def tables(records: list[dict]) -> str:
             if row["ratio"]:
                 ratio = f"{_digits(row['ratio'])} x"
                 span = " - ".join(map(_digits, row["ratios"]))
+            span += f" | {_digits(row['disk'])} x" if row["disk"] else " | " * disk
             peak = f"{row['peak'] / 1e6:.0f} MB" if row["peak"] else ""
             note = row["note"] + "; with its start" * row["whole_process"]
             lines.append(

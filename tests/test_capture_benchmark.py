@@ -122,7 +122,7 @@ def test_runs_and_writes_its_tables(tmp_path):
 def test_every_case_names_what_it_runs(part, tmp_path):
     cases = part("capture_cases")
     bench = cases.Bench(tmp_path, None, 0, cases.QUICK)
-    for case in ("tiles", "single", "disk", "pipe", "syns", "batches", "gz", "zst"):
+    for case in ("tiles", "single", "pipe", "syns", "batches", "gz", "zst"):
         runs = getattr(bench, case)()
         assert len({run.name for run in runs}) == len(runs)
         for run in runs:
@@ -179,4 +179,14 @@ def test_ratios_are_formed_within_rounds(part):
     assert rows["tool"]["ratio"] == 5 and rows["tool"]["ratios"] == (5, 10)
     assert rows["slow"]["ratio"] == 2 and rows["slow"]["runs"] == 1
     assert rows["limit"]["ratio"] == pytest.approx(1e-9)  # of other units: how much sooner
-    assert rows["gone"]["absent"] == "not there"
+    assert rows["gone"]["absent"] == "not there" and rows["tool"]["disk"] is None
+    to_disk = record(report.TO_DISK, 1, 20.0)
+    records = [{**each, "case": "tiles"} for each in (*records, to_disk)]
+    rows = {row["name"]: row for row in report.summary(records, "tiles")}
+    assert (rows["tool"]["disk"], rows["slow"]["disk"], rows["limit"]["disk"]) == (2, 0.8, None)
+    about = {"case": "about", "date": "today", "cores": 1, "processor": "one", "memory": 2**30}
+    about |= {"system": "here", "versions": {"numpy": "2"}, "seed": 0}
+    lines = report.tables([about, *records]).splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert "| tool | 10 | 10 | 5 x | 5 - 10 | 2 x | 1 MB | 3 |  |" in lines
+    assert "absent: not there" in next(line for line in lines if "gone" in line)
