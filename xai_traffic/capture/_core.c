@@ -1,23 +1,9 @@
-/* The capture core for Python: the type Core, and the buffers it hands out. The core itself, _core.h,
- * knows nothing of Python.
- */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include "_core.h"
+/* The capture core for Python: the type Core. The core itself, _core.h, knows nothing of Python. */
+#include "_core_handed.h"
 
 typedef struct {
     PyObject *rows_type;
 } ModuleState;
-
-typedef enum { TILES, PACKET_ROWS, SESSION_ROWS, OUTPUTS } Output;
-
-/* Memory of rows that nobody reads any more, for those to come. It is shared by a core and its rows,
- * so that rows do not keep the core; whoever looks at it holds the GIL. */
-typedef struct {
-    size_t holders;
-    Buffer buffers[OUTPUTS];
-} Spare;
 
 typedef struct {
     PyObject_HEAD
@@ -27,117 +13,21 @@ typedef struct {
     Spare *spare;
 } CoreObject;
 
-/* ---- Rows: what the core emitted, in the memory it was written to ---------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    Spare *spare;
-    Output output;
-    Buffer buffer;
-} RowsObject;
-
-/* Less is copied; and what one huge chunk made is given back. */
-enum { LEAST_HANDED_OUT = 16 << 10, MOST_SPARE = 16 << 20 };
-
 static Buffer *buffer_of(Core *core, Output output)
 {
     Buffer *buffers[OUTPUTS] = {&core->tiles, &core->packet_rows, &core->session_rows};
     return buffers[output];
 }
 
-static void leave_spare(Spare *spare)
-{
-    if (!spare || --spare->holders)
-        return;
-    for (Output output = TILES; output < OUTPUTS; output++)
-        free(spare->buffers[output].data);
-    free(spare);
-}
-
-static void rows_dealloc(PyObject *self)
-{
-    RowsObject *rows = (RowsObject *)self;
-    PyTypeObject *type = Py_TYPE(self);
-    Buffer *kept = &rows->spare->buffers[rows->output];
-    if (!kept->data && rows->buffer.room <= MOST_SPARE)
-        *kept = (Buffer){rows->buffer.data, 0, rows->buffer.room};
-    else
-        free(rows->buffer.data);
-    leave_spare(rows->spare);
-    freefunc deallocate = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    deallocate(self);
-    Py_DECREF(type);
-}
-
-static int rows_getbuffer(PyObject *self, Py_buffer *view, int flags)
-{
-    Buffer *buffer = &((RowsObject *)self)->buffer;
-    return PyBuffer_FillInfo(view, self, buffer->data, (Py_ssize_t)buffer->used, 1, flags);
-}
-
-static Py_ssize_t rows_length(PyObject *self)
-{
-    return (Py_ssize_t)((RowsObject *)self)->buffer.used;
-}
-
-static PyType_Slot rows_slots[] = {
-    {Py_tp_doc, "Bytes that a Core emitted; their memory is used again once nobody holds them."},
-    {Py_tp_dealloc, rows_dealloc},
-    {Py_bf_getbuffer, rows_getbuffer},
-    {Py_sq_length, rows_length},
-    {0, NULL},
-};
-
-static PyType_Spec rows_spec = {
-    .name = "xai_traffic.capture._core.Rows",
-    .basicsize = sizeof(RowsObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = rows_slots,
-};
-
-/* Hand out what was emitted: its memory itself, unless that is mostly empty. */
-static PyObject *take_output(CoreObject *self, Output output)
-{
-    Buffer *buffer = buffer_of(&self->core, output);
-    if (buffer->used < LEAST_HANDED_OUT || buffer->used < buffer->room / 2) {
-        const char *data = buffer->data ? (const char *)buffer->data : "";
-        PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)buffer->used);
-        buffer->used = 0;
-        if (buffer->room > MOST_SPARE) {
-            free(buffer->data);
-            *buffer = (Buffer){0};
-        }
-        return bytes;
-    }
-    PyTypeObject *type = (PyTypeObject *)self->rows_type;
-    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    RowsObject *rows = (RowsObject *)allocate(type, 0);
-    if (rows) {
-        rows->spare = self->spare;
-        rows->spare->holders++;
-        rows->output = output;
-        rows->buffer = *buffer;
-        *buffer = (Buffer){0};
-    }
-    return (PyObject *)rows;
-}
-
-/* ---- Core ---------------------------------------------------------------------------------- */
-
-/* Go into the core, with memory to write to that is warm where there is any. */
+/* Go into the core, with memory to write to. */
 static bool enter_core(CoreObject *self)
 {
     if (self->busy) {
         PyErr_SetString(PyExc_RuntimeError, "another thread is inside this core");
         return false;
     }
-    for (Output output = TILES; output < OUTPUTS; output++) {
-        Buffer *buffer = buffer_of(&self->core, output);
-        if (!buffer->data) {
-            *buffer = self->spare->buffers[output];
-            self->spare->buffers[output] = (Buffer){0};
-        }
-    }
+    for (Output output = TILES; output < OUTPUTS; output++)
+        make_ready(&self->core, self->spare, output, buffer_of(&self->core, output));
     self->busy = true;
     return true;
 }
@@ -149,7 +39,8 @@ static PyObject *leave_core(CoreObject *self)
         return PyErr_NoMemory();
     PyObject *outputs = PyTuple_New(OUTPUTS);
     for (Output output = TILES; outputs && output < OUTPUTS; output++) {
-        PyObject *taken = take_output(self, output);
+        Buffer *buffer = buffer_of(&self->core, output);
+        PyObject *taken = hand_out(self->rows_type, self->spare, output, buffer);
         if (!taken || PyTuple_SetItem(outputs, output, taken) < 0)
             Py_CLEAR(outputs);
     }
