@@ -67,6 +67,7 @@ class SessionStream:
             that were quiet longest are handed over as "evicted", those of a file lie on disk.
 
     Attributes:
+        packets: packet records so far.
         dropped: packets dropped so far by reason.
         fault: why reading stopped before the end, None if it did not; set when all is read.
         stopped: whether `stop` ended it.
@@ -102,7 +103,8 @@ class SessionStream:
         self._dropped: Counter[str] = Counter()
         self._ready: deque[np.ndarray] = deque()  # SESSION rows
         self._ready_count, self._ready_since = 0, 0.0
-        self._clock, self._clock_read = None, 0.0
+        self._clock: int | None = None  # time of the latest packet, ns, and when it was read
+        self._clock_read = 0.0
         self._expired = _EARLIEST
         self._groups = self._read()
 
@@ -111,6 +113,10 @@ class SessionStream:
 
     def __next__(self) -> Sessions:
         return next(self._groups)
+
+    @property
+    def packets(self) -> int:
+        return self._reader.packets
 
     @property
     def dropped(self) -> dict[str, int]:
