@@ -8,8 +8,9 @@ layers  Does each packet have its session's IP header where tshark has its inner
         same addresses, protocol, transport header and ports, behind as many others?
 fields  Do the byte ranges of `capture/fields.py` agree with tshark's (PDML's `pos` and `size`)
         within the 256 bytes of a tile? A byte agrees if tshark gives a field of the same name the
-        same range. What is left out:  ranges within reassembled, decompressed or decrypted data
-        (reassembly is switched off).
+        same range; ALIASES and PARTS list the names that are cut otherwise. Bytes of a message
+        that tshark does not dissect, or not to its end as the packet cuts it, are counted apart.
+        Nothing is reassembled, decompressed or dechunked.
 
 Prints a JSON line a capture that differs, one in all, then a table of the agreement and the
 differences by reason.
@@ -24,16 +25,17 @@ import ipaddress
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from xai_traffic import __version__
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.core import core_name
 from xai_traffic.capture.decode import decode
@@ -43,32 +45,33 @@ from xai_traffic.capture.filters import compile_filter
 from xai_traffic.capture.formats import RecordReader
 from xai_traffic.capture.octets import Dropped
 from xai_traffic.capture.reader import find_captures, open_chunks
-from xai_traffic.capture.records import NONE, PACKET, SCTP, TCP, TILE, UDP
+from xai_traffic.capture.records import FRAGMENT, NONE, PACKET, SCTP, TCP, TILE, UDP
 from xai_traffic.errors import CaptureError
 
 OPTIONS = (
-    "ip.defragment:FALSE",
-    "ipv6.defragment:FALSE",
+    *("ip.defragment:FALSE", "ipv6.defragment:FALSE", "wlan.defragment:FALSE"),
     "tcp.desegment_tcp_streams:FALSE",
     "tcp.no_subdissector_on_error:FALSE",
-    "tls.desegment_ssl_records:FALSE",
-    "tls.desegment_ssl_application_data:FALSE",
-    "http.decompress_body:FALSE",
-    "http.dechunk_body:FALSE",
+    *("tls.desegment_ssl_records:FALSE", "tls.desegment_ssl_application_data:FALSE"),
+    *("http.decompress_body:FALSE", "http.dechunk_body:FALSE"),
     "http.desegment_headers:FALSE",
     "http.desegment_body:FALSE",
-    "wlan.defragment:FALSE",
 )
 """Preferences that keep every field on the bytes of its own packet."""
 
 TRANSPORTS = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}
 GROUPS = ("Ethernet", "IP", "TCP", "UDP", "DNS", "TLS ClientHello", "HTTP head")
-PREFIXES = {"eth": "Ethernet", "ip": "IP", "ipv6": "IP", "tcp": "TCP", "udp": "UDP", "dns": "DNS"}
+PREFIXES = {
+    **{"eth": "Ethernet", "tcp": "TCP", "udp": "UDP", "dns": "DNS"},
+    **dict.fromkeys(("ip", "ipv6", "mip6", "ah"), "IP"),
+}
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "ip.flags": ("ip.frag_offset",),  # two bytes: three flags, and the fragment offset
     "ip.rec_rt": ("ip.empty_rt", "ip.cur_rt"),  # the same places, not yet filled
     "ip.src_rt": ("ip.rec_rt", "ip.cur_rt"),  # the same places, already passed
+    "dns.resp.name": ("dns.srv.service",),  # the name of a service, which tshark splits
+    "http": ("ssdp",),
 }
 """Where a name of ours stands for bytes that tshark gives to fields of other names."""
 
@@ -85,10 +88,24 @@ PARTS = (
     "tcp.options.unknown",
     "ip.opt.type",
     "ipv6.opt",
+    "mip6",
     # blanks and line ends of the first line, the empty line: bytes that have no field of their own
     "http",
 )
 """Names of ours that lie within tshark's field of that name and do not fill it."""
+
+
+CUT = ("_ws.malformed", "_ws.short", "_ws.unreassembled")
+"""What tshark puts behind a message that goes on behind the packet, or is damaged."""
+
+
+class Shown(NamedTuple):
+    """A field of a packet as tshark has it."""
+
+    name: str
+    start: int
+    end: int
+    show: str
 
 
 class Layer(NamedTuple):
@@ -96,28 +113,42 @@ class Layer(NamedTuple):
 
     name: str
     start: int
-    element: ElementTree.Element
+    fields: list[Shown]
 
     def show(self, *names: str) -> str | None:
         """Return what the last field of these names shows."""
-        found = [
-            field.get("show") for field in self.element.iter("field") if field.get("name") in names
-        ]
+        found = [field.show for field in self.fields if field.name in names]
         return found[-1] if found else None
 
 
-def tshark_packets(path: pathlib.Path) -> Iterator[ElementTree.Element]:
-    """Yield tshark's packets of a capture, each a PDML element."""
+# A line of PDML. Not a parser of XML: of some packets tshark writes none that one would read.
+LINE = re.compile(
+    rb'^( *)<(proto|field) name="([^"]*)"(?: showname="[^"]*")?(?: hide="yes")?'
+    rb' size="(\d+)" pos="(\d+)"(?: show="([^"]*)")?',
+    re.MULTILINE,
+)
+
+
+def tshark_packets(path: pathlib.Path) -> Iterator[list[Layer]]:
+    """Yield tshark's layers of each packet of a capture, from the link layer on."""
     command = ["tshark", "-n", "-r", str(path), "-T", "pdml"]
     command += [part for option in OPTIONS for part in ("-o", option)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        try:
-            for _, element in ElementTree.iterparse(process.stdout):
-                if element.tag == "packet":
-                    yield element
-                    element.clear()
-        except ElementTree.ParseError:  # tshark refused the capture, or died over it
-            process.kill()
+        held = b""
+        while chunk := process.stdout.read(1 << 20):
+            *packets, held = (held + chunk).split(b"</packet>")
+            yield from map(layers_of, packets)
+
+
+def layers_of(packet: bytes) -> list[Layer]:
+    """Return the layers in the PDML of a packet."""
+    layers: list[Layer] = []
+    for indent, kind, name, size, start, show in LINE.findall(packet):
+        field = Shown(name.decode(), int(start), int(start) + int(size), show.decode("latin-1"))
+        if kind == b"proto" and len(indent) == 2:
+            layers.append(Layer(field.name, field.start, []))
+        layers[-1].fields.append(field)
+    return [layer for layer in layers if layer.name != "frame"]
 
 
 def our_packets(path: pathlib.Path) -> tuple[dict[int, np.void], dict[int, bytes], dict[int, str]]:
@@ -149,15 +180,6 @@ def our_packets(path: pathlib.Path) -> tuple[dict[int, np.void], dict[int, bytes
     return rows, tiles, dropped
 
 
-def layers_of(packet: ElementTree.Element) -> list[Layer]:
-    """Return tshark's layers of a packet from the link layer on."""
-    return [
-        Layer(proto.get("name"), int(proto.get("pos") or 0), proto)
-        for proto in packet.findall("proto")
-        if proto.get("name") not in ("geninfo", "frame")
-    ]
-
-
 def layer_difference(row: Any, tile: bytes, layers: list[Layer], dropped: str | None) -> str:
     """Say how a packet's layers differ from tshark's, "" if they do not."""
     names = [layer.name for layer in layers]
@@ -173,6 +195,8 @@ def layer_difference(row: Any, tile: bytes, layers: list[Layer], dropped: str | 
     if index + 1 < len(ips):
         between = names[layers.index(ips[index]) + 1 : layers.index(ips[index + 1])]
         return f"tshark goes further in, through {':'.join(between) or names[0]}"
+    if int(row["transport"]) == NONE and int(row["flags"]) & FRAGMENT:
+        return ""  # a later fragment: depth and protocol are those of its first one
     if index != int(row["depth"]):
         return f"depth {row['depth']}, tshark {index}"
     outer = int(row["outer"]) if index else network
@@ -213,10 +237,9 @@ def field_ranges(layers: list[Layer], length: int) -> dict[str, set[tuple[int, i
     """Return the ranges of tshark's fields in the tile by name."""
     ranges: dict[str, set[tuple[int, int]]] = collections.defaultdict(set)
     for layer in layers:
-        for field in layer.element.iter():
-            start, size = int(field.get("pos") or 0), int(field.get("size") or 0)
-            if size and start < length:
-                ranges[field.get("name")].add((start, min(start + size, length)))
+        for name, start, end, _ in layer.fields:
+            if start < end and start < length:
+                ranges[name].add((start, min(end, length)))
     return ranges
 
 
@@ -233,13 +256,12 @@ def group_of(name: str, hello: bool) -> str | None:
 
 def hello_ranges(fields: list, tile: bytes) -> list[tuple[int, int]]:
     """Return the ranges of TLS records that begin with a ClientHello."""
-    found, begin = [], None
+    found, begin = [], 0
     for field in fields:
         if field.name == "tls.record.content_type":
             begin = field.start
-            end = begin + 5 + int.from_bytes(tile[begin + 3 : begin + 5])
-        if field.name == "tls.handshake.type" and tile[field.start] == 1 and begin is not None:
-            found.append((begin, end))
+        if field.name == "tls.handshake.type" and tile[field.start] == 1:
+            found.append((begin, begin + 5 + int.from_bytes(tile[begin + 3 : begin + 5])))
     return found
 
 
@@ -249,6 +271,8 @@ def compare_fields(row: Any, tile: bytes, layers: list[Layer]) -> tuple[Counter,
     theirs = field_ranges(layers, length)
     fields = dissect(tile, row)
     hellos = hello_ranges(fields, tile)
+    names = [layer.name for layer in layers] or ["nothing"]
+    cut = [field.name for layer in layers for field in layer.fields if field.name in CUT]
     counts, reasons = Counter(), Counter()
     for field in fields:
         hello = any(start <= field.start < end for start, end in hellos)
@@ -259,28 +283,32 @@ def compare_fields(row: Any, tile: bytes, layers: list[Layer]) -> tuple[Counter,
         protocol = name.partition(".")[0]
         known = [theirs.get(alias, set()) for alias in (name, *ALIASES.get(name, ()))]
         within = name in PARTS and any(
-            start <= field.start and field.end <= end for start, end in known[0]
+            start <= field.start and field.end <= end for ranges in known for start, end in ranges
         )
-        if within or any((field.start, field.end) in ranges for ranges in known):
+        unnamed = name == "dns.data" and _narrowest(theirs, field.start) == protocol
+        own = [ranges for other, ranges in theirs.items() if other.startswith(f"{protocol}.")]
+        if within or unnamed or any((field.start, field.end) in ranges for ranges in known):
             counts[group, "agrees"] += size
-        elif not any(other.partition(".")[0] == protocol for other in theirs):
-            counts[group, "not in tshark"] += size
-            last = layers[-1].name if layers else "nothing"
-            reasons[group, f"tshark sees no {protocol} but {last}"] += size
+        elif not own:
+            counts[group, "unseen"] += size
+            reasons[group, f"unseen: tshark has no {protocol} here, but {names[-1]}"] += size
+        elif cut and field.start >= max(end for ranges in own for _, end in ranges):
+            counts[group, "unseen"] += size
+            reasons[group, f"unseen: tshark stops in a message that is cut ({cut[-1]})"] += size
         else:
             counts[group, "differs"] += size
-            there = [
-                other
-                for other, ranges in theirs.items()
-                if other and any(start <= field.start < end for start, end in ranges)
-            ]
-            narrow = min(
-                there,
-                key=lambda other: min(e - s for s, e in theirs[other] if s <= field.start < e),
-                default="nothing",
-            )
-            reasons[group, f"{name}, tshark has {narrow}"] += size
+            reasons[group, f"{name}, tshark has {_narrowest(theirs, field.start)}"] += size
     return counts, reasons
+
+
+def _narrowest(theirs: dict[str, set[tuple[int, int]]], at: int) -> str:
+    found = [
+        (end - start, name)
+        for name, ranges in theirs.items()
+        for start, end in ranges
+        if name and start <= at < end
+    ]
+    return min(found)[1] if found else "nothing"
 
 
 def compare(name: str, path: pathlib.Path) -> dict[str, Any]:
@@ -288,9 +316,8 @@ def compare(name: str, path: pathlib.Path) -> dict[str, Any]:
     rows, tiles, dropped = our_packets(path)
     result: dict[str, Any] = {"capture": name, "packets": len(rows) + len(dropped), "tshark": 0}
     differences, counts, reasons, examples = Counter(), Counter(), Counter(), {}
-    for frame, packet in enumerate(tshark_packets(path), 1):
+    for frame, layers in enumerate(tshark_packets(path), 1):
         result["tshark"] += 1
-        layers = layers_of(packet)
         row, tile = rows.get(frame), tiles.get(frame, b"")
         if row is None and frame not in dropped:
             differences["tshark reads packets behind the fault, or fragments are held"] += 1
@@ -311,27 +338,67 @@ def compare(name: str, path: pathlib.Path) -> dict[str, Any]:
     return result
 
 
+def share(counts: Counter, group: str) -> float:
+    """Return the share of agreeing bytes among those that tshark dissects too."""
+    agrees, differs = (counts[f"{group}: {kind}"] for kind in ("agrees", "differs"))
+    return agrees / (agrees + differs) if agrees else 0.0
+
+
+def add(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums over captures."""
+    total: dict[str, Any] = {"captures": 0, "packets": 0, "tshark": 0}
+    sums = {part: Counter() for part in ("layers", "fields", "field_differences")}
+    for result in results:
+        total["captures"] += 1
+        for part in ("packets", "tshark"):
+            total[part] += result[part]
+        for part, counts in sums.items():
+            counts.update(result[part])
+    return total | sums
+
+
+def print_table(total: dict[str, Any]) -> None:
+    """Print the agreement and the differences, those of most packets or bytes first."""
+    same = total["layers"][""]
+    seen = sum(total["layers"].values())
+    print(f"\n{total['captures']} captures, {total['packets']} packets; tshark read {seen}")
+    print(f"layers and session key agree: {same} packets, {100 * same / max(seen, 1):.3f} %\n")
+    for reason, packets in total["layers"].most_common():
+        if reason:
+            print(f"{packets:9,d} packets  {reason}")
+    print("\n| bytes of | both name | agree | only we name |\n|---|---|---|---|")
+    for group in GROUPS:
+        counts = total["fields"]
+        both = counts[f"{group}: agrees"] + counts[f"{group}: differs"]
+        percent, unseen = 100 * share(counts, group), counts[f"{group}: unseen"]
+        print(f"| {group} | {both:,d} | {percent:.3f} % | {unseen:,d} |")
+    print()
+    for reason, size in total["field_differences"].most_common():
+        print(f"{size:9,d} bytes  {reason}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get("XAI_TRAFFIC_CAPTURES", "../shared/data")
     parser.add_argument("folder", nargs="?", type=pathlib.Path, default=pathlib.Path(default))
     parser.add_argument("--every", type=int, default=1, help="take every Nth capture only")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="tsharks at a time")
     arguments = parser.parse_args()
     if shutil.which("tshark") is None:
         print("tshark is not installed: apt-get install tshark", file=sys.stderr)
         return 1
+    version = subprocess.run(["tshark", "--version"], capture_output=True, text=True, check=True)
     captures = find_captures([arguments.folder])[:: arguments.every]
-    total: dict[str, Counter] = collections.defaultdict(Counter)
+    results = []
     with concurrent.futures.ProcessPoolExecutor(arguments.jobs) as pool:
         for result in pool.map(compare, *zip(*captures, strict=True)):
-            print(json.dumps(result))
-            for part in ("layers", "fields", "field_differences"):
-                total[part].update(result[part])
-    for part in total:
-        print(part)
-        for key, n in total[part].most_common(70):
-            print(f"{n:9,d} {key}")
+            results.append(result)
+            if result["frames"]:
+                print(json.dumps(result))
+    total = add(results)
+    print(json.dumps(total))
+    print_table(total)
+    print(f"\nxai_traffic {__version__}; {version.stdout.splitlines()[0]}")
     return 0
 
 

@@ -62,8 +62,17 @@ _DATA: dict[int, tuple[tuple[str, int], ...]] = {
         ("tlsa.certificate_association_data", _REST),
     ),
 }
-_TEXT, _OPTIONS, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = 16, 41, 50, 51, (64, 65)
+_TEXT, _OPTIONS, _SIGNATURE, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = 16, 41, 250, 50, 51, (64, 65)
 _PREFIX = "dns."
+_PARAMETER, _PARAMETER_LENGTH = "dns.svcb.svcparam", "dns.svcb.svcparam.alpn.length"
+_PARAMETERS = {
+    0: ("mandatory.key", 2),
+    1: ("alpn", _STRING),
+    3: ("port", 2),
+    4: ("ipv4hint.ip", 4),
+    5: ("echconfig", _REST),
+    6: ("ipv6hint.ip", 16),
+}
 
 
 def name_data(data: Spans, kind: int) -> None:
@@ -75,6 +84,12 @@ def name_data(data: Spans, kind: int) -> None:
         while data.left:
             data.take("dns.opt.code", 2)
             data.take("dns.opt.data", data.take_number("dns.opt.len", 2))
+    elif kind == _SIGNATURE:
+        data.take("dns.tsig.algorithm_name", name_size(data))
+        data.take_all(("dns.tsig.time_signed", 6), ("dns.tsig.fudge", 2))
+        data.take("dns.tsig.mac", data.take_number("dns.tsig.mac_size", 2))
+        data.take_all(("dns.tsig.original_id", 2), ("dns.tsig.error", 2))
+        data.take("dns.tsig.other_data", data.take_number("dns.tsig.other_len", 2))
     elif kind in (_NSEC3, _NSEC3_PARAMETERS):
         data.take_all(("dns.nsec3.algo", 1), ("dns.nsec3.flags", 1), ("dns.nsec3.iterations", 2))
         data.take("dns.nsec3.salt_value", data.take_number("dns.nsec3.salt_length", 1))
@@ -84,9 +99,14 @@ def name_data(data: Spans, kind: int) -> None:
         data.take("dns.svcb.svcpriority", 2)
         data.take("dns.svcb.targetname", name_size(data))
         while data.left:
-            data.take("dns.svcb.svcparam.key", 2)
-            size = data.take_number("dns.svcb.svcparam.value.length", 2)
-            data.take("dns.svcb.svcparam.value", size)
+            key = data.take_number(f"{_PARAMETER}.key", 2)
+            value = data.part(data.take_number(f"{_PARAMETER}.value.length", 2))
+            name, size = _PARAMETERS.get(key, ("value", _REST))
+            while value.left:
+                if size == _STRING:
+                    value.take(f"{_PARAMETER}.{name}", value.take_number(_PARAMETER_LENGTH, 1))
+                else:
+                    value.take(f"{_PARAMETER}.{name}", value.left if size == _REST else size)
     for name, size in _DATA.get(kind, ()):
         if size == _NAME:
             size = name_size(data)

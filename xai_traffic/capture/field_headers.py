@@ -18,6 +18,7 @@ from xai_traffic.capture.field_spans import Spans
 from xai_traffic.capture.ip_headers import AUTHENTICATION, EXTENSION_HEADERS, FRAGMENT_HEADER
 from xai_traffic.capture.records import ICMP, SCTP, TCP, UDP
 
+_MOBILITY = 135
 EXTENSIONS = {0: "ipv6.hopopts", 43: "ipv6.routing", 60: "ipv6.dstopts"}
 
 
@@ -89,6 +90,16 @@ def _name_ip6(spans: Spans) -> int:
             header, name = spans.part(size), EXTENSIONS[following]
             header.take_all((f"{name}.nxt", 1), (f"{name}.len", 1))
             (name_route if following == 43 else name_ip6_options)(header)
+        elif following == _MOBILITY:
+            header = spans.part(size)
+            header.take_all(
+                ("mip6.proto", 1),
+                ("mip6.hlen", 1),
+                ("mip6.mhtype", 1),
+                ("mip6.reserved", 1),
+                ("mip6.csum", 2),
+            )
+            header.rest("mip6")
         else:
             spans.take("ipv6", size)
         following = upper

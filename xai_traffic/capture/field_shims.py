@@ -37,26 +37,25 @@ def name_ethernet(spans: Spans) -> None:
     name_shims(spans, kind, may_be_length=True)
 
 
-def name_ethernet_end(spans: Spans, begin: int, end: int, suffix: str = "") -> None:
+def name_ethernet_end(spans: Spans, size: int, tagged: bool, suffix: str = "") -> None:
     """Name the padding, trailer and checksum behind what an Ethernet frame carries.
 
     What is padding and what a checksum nothing in the frame tells: this follows Wireshark.
 
     Args:
-        spans: from the end of what it carries to the end of the captured frame.
-        begin: offset of the frame.
-        end: where it ended on the wire.
+        spans: from the end of what the frame carries to the end of the capture.
+        size: bytes of the frame on the wire, which begins with the capture.
+        tagged: whether a VLAN tag announced what it carries; then that has the trailer.
         suffix: put behind the names.
     """
-    passed = spans.position - begin
-    padding = spans.peek(max(SHORTEST_FRAME - passed, 0))
+    padding = spans.peek(max(SHORTEST_FRAME - spans.position, 0))
     if not any(padding):
         spans.take(f"eth.padding{suffix}", len(padding))
-    trailer = end - spans.position
-    if end - begin >= SHORTEST_FRAME + 4 and trailer >= 4:
+    trailer = size - spans.position
+    if size >= SHORTEST_FRAME + 4 and trailer >= 4 and not tagged:
         spans.take(f"eth.trailer{suffix}", trailer - 4)
         spans.take(f"eth.fcs{suffix}", 4)
-    spans.rest(f"eth.trailer{suffix}")
+    spans.rest("vlan.trailer" if tagged else f"eth.trailer{suffix}")
 
 
 def name_shims(spans: Spans, kind: int, may_be_length: bool = False) -> None:

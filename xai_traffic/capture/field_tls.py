@@ -128,7 +128,7 @@ def _name_hello(message: Spans, client: bool) -> None:
             _name_list(extension, kind)
         elif kind == 43:
             extension.take("tls.handshake.extensions.supported_version", 2)
-        elif kind == 51:
+        elif kind in (40, 51):  # the first is of drafts
             _name_key_shares(extension, client)
         elif kind == 41 and client:
             _name_known_keys(extension)

@@ -94,22 +94,24 @@ def name_encapsulation(spans: Spans, link: int, depth: int) -> None:
 def _name_trailers(spans: Spans, data: bytes, row: Mapping[str, Any]) -> None:
     """Name what follows the session's datagram: the ends of an inner and of the outer frame."""
     link = int(row["link"])
-    frames = [
-        spans.fields[first].start
-        for protocol, first in spans.layers
-        if protocol == "eth" and first < len(spans.fields)  # else cut off
-    ]
-    own = link == ETHERNET
-    suffix = "#1" if own and len(frames) > 1 else ""
+    inner = [protocol for protocol, _ in spans.layers].count("eth") - (link == ETHERNET)
     if int(row["outer"]) != NONE and int(row["depth"]):
         around = _datagram_end(data, int(row["outer"])) or len(data)
-        inner = spans.part(around - spans.position)
-        if len(frames) > own:
-            name_ethernet_end(inner, frames[-1], around)
-        inner.rest("frame")
-    if own:
-        name_ethernet_end(spans, 0, int(row["wire"]), suffix)
+        spans.part(around - spans.position).rest("eth.trailer" if inner > 0 else "frame")
+    if link == ETHERNET:
+        suffix = "#1" if inner > 0 else ""
+        name_ethernet_end(spans, int(row["wire"]), _tagged(spans), suffix)
     spans.rest("wlan.fcs" if link in WIRELESS else "frame")
+
+
+def _tagged(spans: Spans) -> bool:
+    """Tell whether a VLAN tag announces the first IP header."""
+    before = ""
+    for protocol, _ in spans.layers:
+        if protocol in ("ip", "ipv6"):
+            break
+        before = protocol
+    return before == "vlan"
 
 
 def _places(data: bytes, row: Mapping[str, Any]) -> dict[str, int]:
