@@ -264,6 +264,35 @@ def test_bad_captures_cost_nothing_beside_them(folder, tmp_path, monkeypatch):
     assert len(tables["Captures with a fault"]) == 4
 
 
+def test_a_kilobyte_that_claims_gigabytes(folder, tmp_path):
+    """What comes before the lie is kept, and the error names its place."""
+    liar = folder / "Malware" / "liar.pcap"
+    write_capture(liar, [packet(1, b"x")])
+    end = liar.stat().st_size
+    size = 0xFFFFFFF0
+    with open(liar, "ab") as stream:
+        stream.write(struct.pack("<IIII", 9, 0, size, size) + bytes(1000))
+    section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    block = struct.pack("<II", 6, size) + bytes(1000)
+    (folder / "Malware" / "block.pcapng").write_bytes(section + block)
+    made = convert([folder], tmp_path / "out", rules=FIVE)
+    failed = dict(made.failures)
+    assert sorted(failed) == ["Malware/block.pcapng", "Malware/liar.pcap"]
+    assert f"packet 2, byte offset {end}: a record claims more" in failed["Malware/liar.pcap"]
+    assert "byte offset 28" in failed["Malware/block.pcapng"]
+    assert made.manifest["per_class"]["liar"]["kept"] == {"packets": 1, "sessions": 1}
+
+
+def test_sessions_that_had_to_make_room_are_counted_loudly(folder, tmp_path, caplog):
+    rules = ReadingRules(rule="five_tuple", max_open=5)
+    made = convert([folder], tmp_path / "out", rules=rules)
+    check_account(made.manifest)
+    evicted = {row["capture"]: row["evicted"] for row in made.manifest["captures"]}
+    assert evicted == {"Benign/web.pcap": 35, "Malware/bot.pcap.gz": 6}
+    assert "35 sessions WERE ENDED TO MAKE ROOM" in caplog.text
+    assert any("max_open" in warning for warning in made.manifest["warnings"])
+
+
 def test_names_that_are_no_text_become_text(tmp_path):
     source = write_capture(tmp_path / "a.pcap", [packet(1, b"x")])
     folder = os.fsencode(tmp_path) + b"/Benign"
