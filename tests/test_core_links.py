@@ -25,11 +25,12 @@ def padded_wifi() -> bytes:
     return wifi(0x0088, bytes(2), padding=bytes(2))
 
 
-def shims(count: int) -> bytes:
-    """Return a frame of this many steps: a label stack and Ethernet behind it are two."""
-    frame = made.ethernet(IP4)
-    for _ in range(count // 2):
-        frame = made.ethernet(made.mpls(bytes(4) + frame), kind=0x8847)
+def shims(pairs: int, outer_tags: int = 0, inner_tags: int = 0) -> bytes:
+    """Return a frame of pairs, a label stack and Ethernet behind it, that are two steps each."""
+    frame = made.ethernet(IP4, tags=[0x8100] * inner_tags)
+    for pair in range(pairs, 0, -1):
+        tags = [0x8100] * outer_tags if pair == 1 else ()
+        frame = made.ethernet(made.mpls(bytes(4) + frame), kind=0x8847, tags=tags)
     return frame
 
 
@@ -105,8 +106,10 @@ CASES = {
     "vlan mpls": (1, made.ethernet(made.mpls(IP4), kind=0x8847, tags=[0x8100]), 22),
     "tags of both ethernets, 8": (1, tagged_in_mpls(5, 3), 14 + 20 + 4 + 4 + 14 + 12),
     "tags of both ethernets, 9": (1, tagged_in_mpls(5, 4), NOT_IP),
-    "24 steps": (1, shims(24), 14 + 12 * 22),
-    "26 steps": (1, shims(26), NOT_IP),
+    "24 steps": (1, shims(12), 14 + 12 * 22),
+    "24 steps, the last a tag": (1, shims(11, 1, 1), 14 + 11 * 22 + 8),
+    "25 steps, the last a tag": (1, shims(12, 0, 1), NOT_IP),
+    "25 steps, the last ethernet": (1, shims(12, 1), NOT_IP),
     # PPPoE and PPP
     "pppoe": (1, made.ethernet(made.pppoe(IP4), kind=0x8864), 22),
     "pppoe ipv6": (1, made.ethernet(made.pppoe(IP6, protocol=b"\0\x57"), kind=0x8864), 22),
