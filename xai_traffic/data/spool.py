@@ -26,7 +26,7 @@ from xai_traffic.capture.rules import ReadingRules
 _PIECE = 8 << 20
 """Bytes of tiles and tables that are gathered at a time."""
 
-_MEMORY = 32 << 20
+_MEMORY = 16 << 20
 """Bytes of tiles and packet rows kept in memory, and a quarter of it of session rows."""
 
 _TABLE_ROW = 1024
@@ -82,18 +82,7 @@ class Spool:
         self._row = PACKET.itemsize + self._width
         self._bucket = max(1, _PIECE // (most * self._row))
         self._folder = folder
-
-    @property
-    def seen(self) -> int:
-        return self._reader.packets
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        return self._reader.dropped
-
-    @property
-    def fault(self) -> str | None:
-        return self._reader.fault
+        self.seen, self.dropped, self.fault = 0, {}, None
 
     def groups(self) -> Generator[Group, None, None]:
         """Read the capture, then yield all sessions by number, some MiB at a time.
@@ -102,18 +91,23 @@ class Spool:
             CaptureError: nothing of it can be read. Damage further on is `fault`.
         """
         with (
-            contextlib.closing(self._reader),
             _Rows(self._row, self._bucket, _MEMORY, self._folder) as rows,
             _Rows(SESSION.itemsize, self._bucket, _MEMORY // 4, self._folder) as ended,
         ):
-            for tiles, packets, sessions in self._reader:
-                rows.add(packets, tiles)
-                ended.add(sessions)
+            self._read(rows, ended)
             for first, stop in self._parts(rows, ended):
                 held = rows.take(first, stop)
                 packets = held[:, : PACKET.itemsize].copy().view(PACKET)[:, 0]
                 sessions = ended.take(first, stop).view(SESSION)[:, 0]
                 yield Group(sessions, packets, held[:, PACKET.itemsize :])
+
+    def _read(self, rows: _Rows, ended: _Rows) -> None:
+        with contextlib.closing(self._reader) as reader:
+            for tiles, packets, sessions in reader:
+                rows.add(packets, tiles)
+                ended.add(sessions)
+        self.seen, self.dropped, self.fault = reader.packets, reader.dropped, reader.fault
+        del self._reader  # what it remembers of open sessions takes much memory
 
     def _parts(self, rows: _Rows, ended: _Rows) -> Iterator[tuple[int, int]]:
         """Yield (first, stop) of buckets that are gathered together."""
