@@ -265,7 +265,8 @@ class _Making:
         labels, captures, flows, digests = (
             np.concatenate(part) for part in zip(*self.kept, strict=True)
         )
-        self.kept = []
+        self.kept, self.seen = [], Seen()
+        pa.default_memory_pool().release_unused()
         classes = sorted(self.labels)
         places = np.array([classes.index(name) for name in self.labels], np.int64)
         labels = places[labels]
