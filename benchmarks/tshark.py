@@ -73,7 +73,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "dns.resp.name": ("dns.srv.service",),  # the name of a service, which tshark splits
     "http": ("ssdp",),
 }
-"""Where a name of ours stands for bytes that tshark gives to fields of other names."""
+"""Names of ours for bytes that tshark gives to fields of other names."""
 
 PARTS = (
     # bits that fill no byte: ours is the byte that the field begins or ends with
@@ -173,7 +173,7 @@ def our_packets(path: pathlib.Path) -> tuple[dict[int, np.void], dict[int, bytes
     except CaptureError:
         pass  # what was read before the damage counts
     read.append(core.finish())
-    for raw_tiles, raw_rows, _ in read:
+    for raw_tiles, raw_rows, _ in ((bytes(part) for part in batch) for batch in read):
         for number, row in enumerate(np.frombuffer(raw_rows, PACKET)):
             tiles[int(row["frame"])] = raw_tiles[number * TILE : (number + 1) * TILE]
             rows[int(row["frame"])] = row
@@ -319,8 +319,8 @@ def compare(name: str, path: pathlib.Path) -> dict[str, Any]:
     for frame, layers in enumerate(tshark_packets(path), 1):
         result["tshark"] += 1
         row, tile = rows.get(frame), tiles.get(frame, b"")
-        if row is None and frame not in dropped:
-            differences["tshark reads packets behind the fault, or fragments are held"] += 1
+        if row is None and frame not in dropped:  # behind a fault, or a fragment alone
+            differences["tshark has a packet, we none: fault or lone fragment"] += 1
             continue
         difference = layer_difference(row, tile, layers, dropped.get(frame))
         differences[difference] += 1

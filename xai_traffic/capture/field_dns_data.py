@@ -10,68 +10,81 @@ from xai_traffic.capture.field_spans import Spans
 
 _NAME, _REST, _STRING = -1, -2, -3
 _DATA: dict[int, tuple[tuple[str, int], ...]] = {
-    1: (("a", _REST),),
-    2: (("ns", _REST),),
-    5: (("cname", _REST),),
+    1: (("dns.a", _REST),),
+    2: (("dns.ns", _REST),),
+    5: (("dns.cname", _REST),),
     6: (
-        ("soa.mname", _NAME),
-        ("soa.rname", _NAME),
-        ("soa.serial_number", 4),
-        ("soa.refresh_interval", 4),
-        ("soa.retry_interval", 4),
-        ("soa.expire_limit", 4),
-        ("soa.minimum_ttl", 4),
+        ("dns.soa.mname", _NAME),
+        ("dns.soa.rname", _NAME),
+        ("dns.soa.serial_number", 4),
+        ("dns.soa.refresh_interval", 4),
+        ("dns.soa.retry_interval", 4),
+        ("dns.soa.expire_limit", 4),
+        ("dns.soa.minimum_ttl", 4),
     ),
-    12: (("ptr.domain_name", _REST),),
-    13: (("hinfo.cpu", _STRING), ("hinfo.os", _STRING)),
-    15: (("mx.preference", 2), ("mx.mail_exchange", _REST)),
-    28: (("aaaa", _REST),),
-    33: (("srv.priority", 2), ("srv.weight", 2), ("srv.port", 2), ("srv.target", _REST)),
+    12: (("dns.ptr.domain_name", _REST),),
+    13: (("dns.hinfo.cpu", _STRING), ("dns.hinfo.os", _STRING)),
+    15: (("dns.mx.preference", 2), ("dns.mx.mail_exchange", _REST)),
+    28: (("dns.aaaa", _REST),),
+    33: (
+        ("dns.srv.priority", 2),
+        ("dns.srv.weight", 2),
+        ("dns.srv.port", 2),
+        ("dns.srv.target", _REST),
+    ),
     35: (
-        ("naptr.order", 2),
-        ("naptr.preference", 2),
-        ("naptr.flags", _STRING),
-        ("naptr.service", _STRING),
-        ("naptr.regex", _STRING),
-        ("naptr.replacement", _REST),
+        ("dns.naptr.order", 2),
+        ("dns.naptr.preference", 2),
+        ("dns.naptr.flags", _STRING),
+        ("dns.naptr.service", _STRING),
+        ("dns.naptr.regex", _STRING),
+        ("dns.naptr.replacement", _REST),
     ),
-    43: (("ds.key_id", 2), ("ds.algorithm", 1), ("ds.digest_type", 1), ("ds.digest", _REST)),
-    44: (("sshfp.algorithm", 1), ("sshfp.fingerprint.type", 1), ("sshfp.fingerprint", _REST)),
+    43: (
+        ("dns.ds.key_id", 2),
+        ("dns.ds.algorithm", 1),
+        ("dns.ds.digest_type", 1),
+        ("dns.ds.digest", _REST),
+    ),
+    44: (
+        ("dns.sshfp.algorithm", 1),
+        ("dns.sshfp.fingerprint.type", 1),
+        ("dns.sshfp.fingerprint", _REST),
+    ),
     46: (
-        ("rrsig.type_covered", 2),
-        ("rrsig.algorithm", 1),
-        ("rrsig.labels", 1),
-        ("rrsig.original_ttl", 4),
-        ("rrsig.signature_expiration", 4),
-        ("rrsig.signature_inception", 4),
-        ("rrsig.key_tag", 2),
-        ("rrsig.signers_name", _NAME),
-        ("rrsig.signature", _REST),
+        ("dns.rrsig.type_covered", 2),
+        ("dns.rrsig.algorithm", 1),
+        ("dns.rrsig.labels", 1),
+        ("dns.rrsig.original_ttl", 4),
+        ("dns.rrsig.signature_expiration", 4),
+        ("dns.rrsig.signature_inception", 4),
+        ("dns.rrsig.key_tag", 2),
+        ("dns.rrsig.signers_name", _NAME),
+        ("dns.rrsig.signature", _REST),
     ),
-    47: (("nsec.next_domain_name", _NAME),),
+    47: (("dns.nsec.next_domain_name", _NAME),),
     48: (
-        ("dnskey.flags", 2),
-        ("dnskey.protocol", 1),
-        ("dnskey.algorithm", 1),
-        ("dnskey.public_key", _REST),
+        ("dns.dnskey.flags", 2),
+        ("dns.dnskey.protocol", 1),
+        ("dns.dnskey.algorithm", 1),
+        ("dns.dnskey.public_key", _REST),
     ),
     52: (
-        ("tlsa.certificate_usage", 1),
-        ("tlsa.selector", 1),
-        ("tlsa.matching_type", 1),
-        ("tlsa.certificate_association_data", _REST),
+        ("dns.tlsa.certificate_usage", 1),
+        ("dns.tlsa.selector", 1),
+        ("dns.tlsa.matching_type", 1),
+        ("dns.tlsa.certificate_association_data", _REST),
     ),
 }
 _TEXT, _OPTIONS, _SIGNATURE, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = 16, 41, 250, 50, 51, (64, 65)
-_PREFIX = "dns."
-_PARAMETER, _PARAMETER_LENGTH = "dns.svcb.svcparam", "dns.svcb.svcparam.alpn.length"
+_ALPN_LENGTH = "dns.svcb.svcparam.alpn.length"
 _PARAMETERS = {
-    0: ("mandatory.key", 2),
-    1: ("alpn", _STRING),
-    3: ("port", 2),
-    4: ("ipv4hint.ip", 4),
-    5: ("echconfig", _REST),
-    6: ("ipv6hint.ip", 16),
+    0: ("dns.svcb.svcparam.mandatory.key", 2),
+    1: ("dns.svcb.svcparam.alpn", _STRING),
+    3: ("dns.svcb.svcparam.port", 2),
+    4: ("dns.svcb.svcparam.ipv4hint.ip", 4),
+    5: ("dns.svcb.svcparam.echconfig", _REST),
+    6: ("dns.svcb.svcparam.ipv6hint.ip", 16),
 }
 
 
@@ -99,20 +112,20 @@ def name_data(data: Spans, kind: int) -> None:
         data.take("dns.svcb.svcpriority", 2)
         data.take("dns.svcb.targetname", name_size(data))
         while data.left:
-            key = data.take_number(f"{_PARAMETER}.key", 2)
-            value = data.part(data.take_number(f"{_PARAMETER}.value.length", 2))
-            name, size = _PARAMETERS.get(key, ("value", _REST))
+            key = data.take_number("dns.svcb.svcparam.key", 2)
+            value = data.part(data.take_number("dns.svcb.svcparam.value.length", 2))
+            name, size = _PARAMETERS.get(key, ("dns.svcb.svcparam.value", _REST))
             while value.left:
                 if size == _STRING:
-                    value.take(f"{_PARAMETER}.{name}", value.take_number(_PARAMETER_LENGTH, 1))
+                    value.take(name, value.take_number(_ALPN_LENGTH, 1))
                 else:
-                    value.take(f"{_PARAMETER}.{name}", value.left if size == _REST else size)
+                    value.take(name, value.left if size == _REST else size)
     for name, size in _DATA.get(kind, ()):
         if size == _NAME:
             size = name_size(data)
         elif size == _STRING:
-            size = data.take_number(f"{_PREFIX}{name}_length", 1)
-        data.take(_PREFIX + name, data.left if size == _REST else size)
+            size = data.take_number(f"{name}_length", 1)
+        data.take(name, data.left if size == _REST else size)
     data.rest("dns.data")
 
 

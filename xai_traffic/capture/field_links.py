@@ -20,22 +20,22 @@ ETHERNET, SLL, SLL2 = 1, 113, 276
 WIRELESS = (105, 119, 127)
 
 _RADIOTAP = (  # of bit 0 and on: alignment, and the fields
-    (8, (("mactime", 8),)),
-    (1, (("flags", 1),)),
-    (1, (("datarate", 1),)),
-    (2, (("channel.freq", 2), ("channel.flags", 2))),
-    (2, (("fhss.hopset", 1), ("fhss.pattern", 1))),
-    (1, (("dbm_antsignal", 1),)),
-    (1, (("dbm_antnoise", 1),)),
-    (2, (("quality", 2),)),
-    (2, (("txattenuation", 2),)),
-    (2, (("db_txattenuation", 2),)),
-    (1, (("txpower", 1),)),
-    (1, (("antenna", 1),)),
-    (1, (("db_antsignal", 1),)),
-    (1, (("db_antnoise", 1),)),
-    (2, (("rxflags", 2),)),
-    (2, (("txflags", 2),)),
+    (8, (("radiotap.mactime", 8),)),
+    (1, (("radiotap.flags", 1),)),
+    (1, (("radiotap.datarate", 1),)),
+    (2, (("radiotap.channel.freq", 2), ("radiotap.channel.flags", 2))),
+    (2, (("radiotap.fhss.hopset", 1), ("radiotap.fhss.pattern", 1))),
+    (1, (("radiotap.dbm_antsignal", 1),)),
+    (1, (("radiotap.dbm_antnoise", 1),)),
+    (2, (("radiotap.quality", 2),)),
+    (2, (("radiotap.txattenuation", 2),)),
+    (2, (("radiotap.db_txattenuation", 2),)),
+    (1, (("radiotap.txpower", 1),)),
+    (1, (("radiotap.antenna", 1),)),
+    (1, (("radiotap.db_antsignal", 1),)),
+    (1, (("radiotap.db_antnoise", 1),)),
+    (2, (("radiotap.rxflags", 2),)),
+    (2, (("radiotap.txflags", 2),)),
 )
 _PRISM = ("hosttime", "mactime", "channel", "rssi", "sq", "signal", "noise", "rate", "istx")
 _NFLOG = {
@@ -158,7 +158,7 @@ def _name_radiotap(spans: Spans) -> None:
         if present >> bit & 1:
             header.take("radiotap", (begin - header.position) % alignment)
             flags = header.number(1) if bit == 1 else flags
-            header.take_all(*((f"radiotap.{name}", size) for name, size in fields))
+            header.take_all(*fields)
     header.rest("radiotap")
     name_wireless(spans, padded=bool(flags & 0x20))
 

@@ -164,11 +164,12 @@ def _name_key_shares(extension: Spans, client: bool) -> None:
 
 def _name_known_keys(extension: Spans) -> None:
     """Name a client's pre-shared keys: tickets of sessions that it resumes."""
-    prefix = "tls.handshake.extensions.psk"
-    identities = extension.part(extension.take_number(f"{prefix}.identities.length", 2))
+    identities = extension.part(
+        extension.take_number("tls.handshake.extensions.psk.identities.length", 2)
+    )
     while identities.left:
-        size = identities.take_number(f"{prefix}.identity.identity_length", 2)
-        identities.take(f"{prefix}.identity.identity", size)
-        identities.take(f"{prefix}.identity.obfuscated_ticket_age", 4)
-    extension.take(f"{prefix}.binders_len", 2)
-    extension.rest(f"{prefix}.binders")
+        size = identities.take_number("tls.handshake.extensions.psk.identity.identity_length", 2)
+        identities.take("tls.handshake.extensions.psk.identity.identity", size)
+        identities.take("tls.handshake.extensions.psk.identity.obfuscated_ticket_age", 4)
+    extension.take("tls.handshake.extensions.psk.binders_len", 2)
+    extension.rest("tls.handshake.extensions.psk.binders")
