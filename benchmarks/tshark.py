@@ -12,8 +12,7 @@ fields  Do the byte ranges of `capture/fields.py` agree with tshark's (PDML's `p
         that tshark does not dissect, or not to its end as the packet cuts it, are counted apart.
         Nothing is reassembled, decompressed or dechunked.
 
-Prints a JSON line a capture that differs, one in all, then a table of the agreement and the
-differences by reason.
+Prints a JSON line a capture that differs, one in all, then the agreement and the reasons.
 """
 
 from __future__ import annotations
@@ -77,18 +76,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 PARTS = (
     # bits that fill no byte: ours is the byte that the field begins or ends with
-    "tcp.flags",
-    "ipv6.version",
-    "ipv6.tclass",
-    "ipv6.flow",
+    *("tcp.flags", "ipv6.version", "ipv6.tclass", "ipv6.flow"),
     # kind and length of an option go by its name, which tshark gives the option as a whole
     *TCP_OPTIONS.values(),
     *IP_OPTIONS.values(),
-    "tcp.options",
-    "tcp.options.unknown",
-    "ip.opt.type",
-    "ipv6.opt",
-    "mip6",
+    *("tcp.options", "tcp.options.unknown", "ip.opt.type", "ipv6.opt", "mip6"),
     # blanks and line ends of the first line, the empty line: bytes that have no field of their own
     "http",
 )
@@ -96,7 +88,7 @@ PARTS = (
 
 
 CUT = ("_ws.malformed", "_ws.short", "_ws.unreassembled")
-"""What tshark puts behind a message that goes on behind the packet, or is damaged."""
+"""What tshark puts behind a message that is damaged, or goes on behind the packet."""
 
 
 class Shown(NamedTuple):
@@ -327,13 +319,13 @@ def compare(name: str, path: pathlib.Path) -> dict[str, Any]:
         examples.setdefault(difference, frame)
         if row is not None and not difference:
             more, why = compare_fields(row, tile, layers)
-            for key in why:
-                examples.setdefault(f"{key[0]}: {key[1]}", frame)
+            for group, reason in why:
+                examples.setdefault(f"{group}: {reason}", frame)
             counts += more
             reasons += why
     result["layers"] = dict(differences)
-    result["fields"] = {f"{group}: {kind}": number for (group, kind), number in counts.items()}
-    result["field_differences"] = {f"{group}: {why}": n for (group, why), n in reasons.items()}
+    for part, tally in (("fields", counts), ("field_differences", reasons)):
+        result[part] = {f"{group}: {kind}": number for (group, kind), number in tally.items()}
     result["frames"] = {reason: frame for reason, frame in examples.items() if reason}
     return result
 

@@ -5,7 +5,8 @@ import dataclasses
 import dpkt
 import numpy as np
 import pytest
-from layered_packets import examples, masked, to_row
+from layered_examples import examples
+from layered_packets import masked, to_row
 
 from xai_traffic.capture.fields import describe, dissect
 from xai_traffic.capture.masking import MASKS, apply_mask, hidden, parse_mask

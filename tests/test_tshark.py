@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 from capture_bytes import enhanced, interface, section
-from layered_packets import examples, to_row
+from layered_examples import examples
+from layered_packets import to_row
 
 from xai_traffic.capture.fields import dissect
 
