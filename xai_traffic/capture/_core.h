@@ -11,7 +11,7 @@
  * of behaviour is a change in all of them.
  *
  * Everything that comes out of a capture is hostile: lengths are checked against what is left before
- * a byte is read, arithmetic is unsigned, loads are bytewise. Memory is bounded by one record, 17 MB
+ * a byte is read, arithmetic is unsigned, loads are bytewise. Memory is bounded by one record, 40 MB
  * of fragments and 210 bytes a session that is open; tiles leave with the call that read them.
  */
 #ifndef XAI_TRAFFIC_CORE_H

@@ -19,6 +19,7 @@ enum { CACHE_LINE = 64, LARGE_PAGE = 2 << 20 };
  * processor keeps addresses of: what is visited at random is better in large pages. */
 static void *allocate_lines(size_t size, bool large_pages)
 {
+    large_pages &= size % LARGE_PAGE == 0; /* as aligned_alloc demands */
     void *memory = aligned_alloc(large_pages ? LARGE_PAGE : CACHE_LINE, size);
 #ifdef MADV_HUGEPAGE
     if (memory && large_pages)

@@ -143,7 +143,7 @@ enum {
 
 /* Three lines of the cache, those that every packet touches first. */
 typedef struct {
-    Key key;
+    _Alignas(CACHE_LINE) Key key;
     uint64_t packets, bytes, payload_bytes;
 
     uint64_t last_time, number;
@@ -161,7 +161,7 @@ typedef struct {
     uint8_t tunnel, depth, outer_family, icmp_type, icmp_code;
 } Session;
 
-_Static_assert(sizeof(Session) <= 192, "half a million sessions must fit in 100 MB");
+_Static_assert(sizeof(Session) == 3 * CACHE_LINE, "half a million sessions must fit in 100 MB");
 
 typedef struct {
     uint8_t source[16], destination[16];
