@@ -43,6 +43,7 @@ METHODS = (
 )
 _REQUEST = re.compile(rb"(" + METHODS + rb") +([^\r\n ]+)(?: (HTTP/\d\.\d)?)?")
 _RESPONSE = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
+_LINE_END = re.compile(rb"\r\n?|\n")
 _HEADERS = re.compile(
     r"accept|accept_encoding|accept_language|authorization|cache_control|connection|"
     r"content_encoding|content_type|cookie|date|host|last_modified|location|"
@@ -142,8 +143,9 @@ def name_http(spans: Spans) -> None:
 
 
 def _line_size(spans: Spans) -> int:
-    found = spans.peek(spans.left).find(b"\n")
-    return spans.left if found < 0 else found + 1
+    """Return the bytes of a line with its end: both, or either of carriage return and newline."""
+    found = _LINE_END.search(spans.peek(spans.left))
+    return found.end() if found else spans.left
 
 
 def _header_name(line: bytes, side: str) -> str:

@@ -22,6 +22,7 @@ _DATA: dict[int, tuple[tuple[str, int], ...]] = {
         ("dns.soa.expire_limit", 4),
         ("dns.soa.minimum_ttl", 4),
     ),
+    10: (("dns.null", _REST),),
     12: (("dns.ptr.domain_name", _REST),),
     13: (("dns.hinfo.cpu", _STRING), ("dns.hinfo.os", _STRING)),
     15: (("dns.mx.preference", 2), ("dns.mx.mail_exchange", _REST)),
@@ -76,7 +77,15 @@ _DATA: dict[int, tuple[tuple[str, int], ...]] = {
         ("dns.tlsa.certificate_association_data", _REST),
     ),
 }
-_TEXT, _OPTIONS, _SIGNATURE, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = 16, 41, 250, 50, 51, (64, 65)
+_TEXT, _SENDERS, _OPTIONS, _SIGNATURE, _NSEC3, _NSEC3_PARAMETERS, _SERVICES = (
+    16,
+    99,
+    41,
+    250,
+    50,
+    51,
+    (64, 65),
+)
 _ALPN_LENGTH = "dns.svcb.svcparam.alpn.length"
 _PARAMETERS = {
     0: ("dns.svcb.svcparam.mandatory.key", 2),
@@ -93,6 +102,9 @@ def name_data(data: Spans, kind: int) -> None:
     if kind == _TEXT:
         while data.left:
             data.take("dns.txt", data.take_number("dns.txt.length", 1))
+    elif kind == _SENDERS:
+        while data.left:
+            data.take("dns.spf", data.take_number("dns.spf.length", 1))
     elif kind == _OPTIONS:
         while data.left:
             data.take("dns.opt.code", 2)

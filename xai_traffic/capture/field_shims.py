@@ -49,7 +49,7 @@ def name_ethernet_end(spans: Spans, size: int, tagged: bool, suffix: str = "") -
         suffix: put behind the names.
     """
     padding = spans.peek(max(SHORTEST_FRAME - spans.position, 0))
-    if not any(padding):
+    if size >= SHORTEST_FRAME and not any(padding):
         spans.take(f"eth.padding{suffix}", len(padding))
     trailer = size - spans.position
     if size >= SHORTEST_FRAME + 4 and trailer >= 4 and not tagged:
