@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from xai_traffic import __version__
 from xai_traffic.capture.rule_options import (
@@ -19,9 +17,6 @@ from xai_traffic.capture.rule_options import (
 )
 from xai_traffic.errors import CaptureError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, log, printable, show_table
-
-if TYPE_CHECKING:
-    from xai_traffic.training.run import Run
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
@@ -128,13 +123,17 @@ def _add_list(verb) -> None:
     )
 
 
+def _no_captures(verb: str) -> int:
+    print(f"xai-traffic {verb}: name captures, or a --list of them", file=sys.stderr)
+    return WRONG_USAGE
+
+
 def _run_convert(options, _) -> int:
     from xai_traffic.data.build import convert, summarise
     from xai_traffic.data.workers import usable_processors
 
     if not options.inputs and not options.list:
-        print("xai-traffic convert: name captures, or a --list of them", file=sys.stderr)
-        return WRONG_USAGE
+        return _no_captures("convert")
     conversion = convert(
         options.inputs,
         options.out,
@@ -227,8 +226,9 @@ def _classify(verbs) -> None:
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument(
-        "captures", nargs="+", metavar="CAPTURE", help="a file, a folder, a pipe, or -"
+        "captures", nargs="*", metavar="CAPTURE", help="a file, a folder, a pattern, a pipe, or -"
     )
+    _add_list(verb)
     verb.add_argument(
         "--quiet-after",
         type=_seconds,
@@ -255,10 +255,13 @@ def _run_classify(options, _) -> int:
     from xai_traffic.capture.reader import find_captures
     from xai_traffic.evaluation.classify import classify
     from xai_traffic.training.interruption import Interruption
+    from xai_traffic.training.run import load_run
 
-    run = _load_run(options)
+    if not options.captures and not options.list:
+        return _no_captures("classify")
+    run = load_run(options.run_folder, community_id_seed=options.community_id_seed)
     missing: list[CaptureError] = []
-    captures = find_captures(options.captures, missing)
+    captures = find_captures(options.captures, missing, options.list)
     for error in missing:
         log.error("%s", printable(error))
     status = FAILED if missing else DONE
@@ -283,23 +286,13 @@ def _run_classify(options, _) -> int:
     return status
 
 
-def _load_run(options) -> Run:
-    """Load a run, with the Community ID's seed that the user may wish for."""
-    from xai_traffic.training.run import load_run
-
-    run = load_run(options.run_folder)
-    if options.community_id_seed is None:
-        return run
-    rules = dataclasses.replace(run.rules, community_id_seed=options.community_id_seed)
-    return dataclasses.replace(run, rules=rules)
-
-
 def _explain(verbs) -> None:
     verb = verbs.add_parser(
         "explain", help="verdicts with their reasons: report.html, explanations.jsonl, figures"
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument("captures", nargs="*", metavar="CAPTURE")
+    _add_list(verb)
     verb.add_argument("--data", metavar="DATASET", help="explain sessions of a dataset instead")
     verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
     verb.add_argument(
@@ -321,14 +314,16 @@ def _explain(verbs) -> None:
 
 def _run_explain(options, _) -> int:
     from xai_traffic.report.explanations import explain_run
+    from xai_traffic.training.run import load_run
 
-    if bool(options.captures) == bool(options.data):
+    if bool(options.captures or options.list) == bool(options.data):
         print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
         return WRONG_USAGE
     written = explain_run(
-        _load_run(options),
+        load_run(options.run_folder, community_id_seed=options.community_id_seed),
         options.captures,
         options.out,
+        lists=options.list,
         dataset=options.data,
         split=options.split,
         sessions=options.sessions,

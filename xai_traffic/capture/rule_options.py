@@ -29,8 +29,9 @@ def add_reading_rules(verb: argparse.ArgumentParser) -> None:
         "--rule",
         choices=SESSION_RULES,
         help="what makes a session: five_tuple, both directions of one; connection, that and a "
-        "SYN with a new sequence number begins another; pcapsplitter, zeek, nfstream, as those "
-        "tools do; host_pair, all between two addresses; unidirectional (default connection)",
+        "SYN with a new sequence number begins another; pcapsplitter, zeek, nfstream, by the rules "
+        "and time-outs of those tools; host_pair, all between two addresses; unidirectional, a "
+        "direction of a five_tuple (default connection)",
     )
     group.add_argument("--min-packets", type=int, metavar="N", help="(default 1)")
     group.add_argument(

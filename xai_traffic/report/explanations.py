@@ -51,6 +51,7 @@ def explain_run(
     captures: Sequence[str | os.PathLike],
     out: str | os.PathLike,
     *,
+    lists: Sequence[str | os.PathLike] = (),
     dataset: Dataset | str | os.PathLike | None = None,
     split: str = "test",
     sessions: Sequence[int] | None = None,
@@ -62,8 +63,9 @@ def explain_run(
 
     Args:
         run: a trained run whose layout is `tiles`.
-        captures: files and folders; empty where `dataset` is given.
+        captures: files, folders, patterns; empty where `dataset` is given.
         out: folder for `report.html`, `explanations.jsonl` and `figures/`.
+        lists: files that name more captures, one a line.
         dataset: a dataset, or its folder, read by the run's own rules.
         split: of the dataset.
         sessions: numbers of the sessions to explain, in every capture. By default the most telling
@@ -97,7 +99,7 @@ def explain_run(
         sources = [_judge_dataset(run, data, split)]
         names = [f"{data.path}, split {split}"]
     else:
-        found = find_captures(captures)
+        found = find_captures(captures, lists=lists)
         names = [name for name, _ in found]
         sources = _judge_captures(run, found, failures, faults)
     chosen = _choose(sources, sessions, limit)

@@ -142,8 +142,13 @@ class Run:
         return np.asarray(found.attributions, np.float32)
 
 
-def load_run(path: str | os.PathLike) -> Run:
+def load_run(path: str | os.PathLike, *, community_id_seed: int | None = None) -> Run:
     """Load the best checkpoint of a run, finished or not.
+
+    Args:
+        path: folder of the run.
+        community_id_seed: 0..65535, for the Community IDs of what the run reads; by default its
+            dataset's.
 
     Raises:
         RunError: the folder is no run, or has no checkpoint yet.
@@ -151,6 +156,9 @@ def load_run(path: str | os.PathLike) -> Run:
     path = pathlib.Path(path)
     config = read_config(path)
     reading = read_reading(path)
+    rules = _rules(path, reading)
+    if community_id_seed is not None:
+        rules = dataclasses.replace(rules, community_id_seed=community_id_seed)
     use_compilation_cache(config.compilation_cache)  # before anything compiles: JAX asks once
     model = build_model(config, len(reading["classes"]))
     like = jax.eval_shape(model.init, jax.random.key(0))
@@ -173,7 +181,7 @@ def load_run(path: str | os.PathLike) -> Run:
         path=path,
         config=config,
         task=reading["task"],
-        rules=_rules(path, reading),
+        rules=rules,
         classes=list(reading["classes"]),
         dataset=reading["dataset"],
         model=model,
