@@ -92,6 +92,8 @@ def community_ids(sessions: np.ndarray, seed: int = 0) -> np.ndarray:
             of = np.flatnonzero(
                 (sessions["family"] == family) & (ported == with_ports) & (protocol != ANY)
             )
+            if not len(of):
+                continue
             turned = swap[of, None]
             ends = source[of, :size], destination[of, :size]
             flows = np.zeros((len(of), 8 + 2 * size), np.uint8)

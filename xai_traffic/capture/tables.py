@@ -34,6 +34,8 @@ PROTOCOL_NAMES = {
 
 _PROTOCOLS = [PROTOCOL_NAMES.get(number, str(number)) for number in range(256)]
 
+_OCTETS = pa.array([str(number) for number in range(256)])
+
 TIME = pa.timestamp("ns", tz="UTC")
 PACKET_SCHEMA = pa.schema(
     [
@@ -137,23 +139,19 @@ def _words(words: Sequence[str | None], codes: np.ndarray) -> pa.Array:
 
 def _addresses(family: np.ndarray, addresses: np.ndarray) -> pa.Array:
     """Return addresses uint8 [N, 16] as text, null where the family is neither 4 nor 6."""
-    places = np.zeros(len(family), np.int32)
-    texts: list[str | None] = [None]
-    for version, kind, size, words in (
-        (4, socket.AF_INET, 4, ">u4"),
-        (6, socket.AF_INET6, 16, "V16"),
-    ):
-        of = family == version
+    column = pa.nulls(len(family), pa.string())
+    old, new = family == 4, family == 6
+    if old.any():
+        octets = (_OCTETS.take(pa.array(addresses[:, place].copy())) for place in range(4))
+        texts = pc.binary_join_element_wise(*octets, ".")
+        column = texts if old.all() else pc.if_else(pa.array(old), texts, column)
+    if new.any():
         # Each address becomes text once, however many sessions have it.
-        found = np.ascontiguousarray(addresses[of, :size]).view(words)[:, 0]
+        found = np.ascontiguousarray(addresses[new]).view("V16")[:, 0]
         different, place = np.unique(found, return_inverse=True)
-        places[of] = place + len(texts)
-        packed = different.tobytes()
-        texts += [
-            socket.inet_ntop(kind, packed[at : at + size]) for at in range(0, len(packed), size)
-        ]
-    column = pa.DictionaryArray.from_arrays(pa.array(places), pa.array(texts, pa.string()))
-    return column.cast(pa.string())
+        texts = [socket.inet_ntop(socket.AF_INET6, address) for address in different.tolist()]
+        column = pc.replace_with_mask(column, pa.array(new), pa.array(texts).take(pa.array(place)))
+    return column
 
 
 def _flows(sessions: np.ndarray, seed: int) -> pa.Array:
