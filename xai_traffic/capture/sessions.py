@@ -196,11 +196,15 @@ def gather(
     """
     sessions, dropped = choose_sessions(sessions, rules)
     numbers = np.ascontiguousarray(sessions["session"])
-    # Packets of a session come in their order, and a stable sort keeps it.
-    order = np.argsort(packets["session"], kind="stable")
-    row = np.searchsorted(numbers, packets["session"][order])
-    known = np.append(numbers, -1)[row] == packets["session"][order]
-    order, row = order[known], row[known]
+    of = np.ascontiguousarray(packets["session"])
+    order: np.ndarray | slice = slice(None)  # what is in order already is not copied
+    if (of[1:] < of[:-1]).any():
+        # Packets of a session come in their order, and a stable sort keeps it.
+        order = np.argsort(of, kind="stable")
+    row = np.searchsorted(numbers, of[order])
+    known = np.append(numbers, -1)[row] == of[order]
+    if not known.all():
+        order, row = np.arange(len(of))[order][known], row[known]
     packets = packets[order]
     packet_rows = np.bincount(row, minlength=len(sessions)).astype(np.int64)
     if rules.layout == "ustc28":

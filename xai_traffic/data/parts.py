@@ -20,8 +20,9 @@ from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import BELOW_MINIMUM, NO_PAYLOAD, gather, session_table
 from xai_traffic.data.account import NO_LABEL, UNLABELLED, Entry
 from xai_traffic.data.duplicates import content_digests, hex_names
+from xai_traffic.data.file_facts import FileFacts
 from xai_traffic.data.labels import LabelRule, apply_label_table
-from xai_traffic.data.spool import Group, Spool, facts_of_file
+from xai_traffic.data.spool import Group, Spool
 from xai_traffic.errors import CaptureError
 
 _EVICTED = ENDS.index("evicted")
@@ -97,21 +98,23 @@ def read_parts(
         job: the capture.
         told: called with the bytes read of it.
     """
-    summary = Summary({"capture": job.name, **facts_of_file(job.path)})
+    summary = Summary({"capture": job.name})
     of_capture = job.label[0] if job.label else NO_LABEL
     of_class = summary.per_class[of_capture]
-    try:
-        spool = Spool(job.path, job.rules, job.folder, told)
-        for group in spool.groups():
-            part = _part(job, group, summary)
-            if part is not None:
-                yield part
-        summary.entry.drop_packets(spool.dropped)
-        of_class.drop_packets(spool.dropped)
-        summary.entry.check(job.name, spool.seen)
-        fault = spool.fault
-    except CaptureError as error:
-        fault = str(error)
+    with FileFacts(job.path) as facts:
+        try:
+            spool = Spool(job.path, job.rules, job.folder, told)
+            for group in spool.groups():
+                part = _part(job, group, summary)
+                if part is not None:
+                    yield part
+            summary.entry.drop_packets(spool.dropped)
+            of_class.drop_packets(spool.dropped)
+            summary.entry.check(job.name, spool.seen)
+            fault = spool.fault
+        except CaptureError as error:
+            fault = str(error)
+        summary.facts.update(facts.get())
     if fault:
         summary.fault = fault.removeprefix(capture_name(job.path)).lstrip(",: ")
     return summary

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
 from xai_traffic.capture.batches import CaptureReader
 from xai_traffic.capture.core import tile_shape
-from xai_traffic.capture.reader import STANDARD_INPUT, open_chunks
-from xai_traffic.capture.records import PACKET, SESSION
+from xai_traffic.capture.layouts import RENDERINGS
+from xai_traffic.capture.reader import open_chunks
+from xai_traffic.capture.records import PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 
 _PIECE = 8 << 20
@@ -28,6 +28,9 @@ _PIECE = 8 << 20
 
 _MEMORY = 16 << 20
 """Bytes of tiles and packet rows kept in memory, and a quarter of it of session rows."""
+
+_WRITTEN = 1 << 20
+"""Bytes put in order before they are written: they stay in the processor's cache."""
 
 _TABLE_ROW = 1024
 """Bytes that a session takes while it becomes a row of the table."""
@@ -77,6 +80,8 @@ class Spool:
     ):
         self._reader = CaptureReader(path, rules, chunks=open_chunks(path, told))
         self._width, most = tile_shape(rules)
+        if rules.layout in RENDERINGS:  # a core reads whole packets for them
+            self._width = TILE
         if rules.layout == "ustc28":  # any packet may give one byte of the stream
             most = self._width
         self._row = PACKET.itemsize + self._width
@@ -91,15 +96,14 @@ class Spool:
             CaptureError: nothing of it can be read. Damage further on is `fault`.
         """
         with (
-            _Rows(self._row, self._bucket, _MEMORY, self._folder) as rows,
-            _Rows(SESSION.itemsize, self._bucket, _MEMORY // 4, self._folder) as ended,
+            _Rows((PACKET.itemsize, self._width), self._bucket, _MEMORY, self._folder) as rows,
+            _Rows((SESSION.itemsize,), self._bucket, _MEMORY // 4, self._folder) as ended,
         ):
             self._read(rows, ended)
             for first, stop in self._parts(rows, ended):
-                held = rows.take(first, stop)
-                packets = held[:, : PACKET.itemsize].copy().view(PACKET)[:, 0]
-                sessions = ended.take(first, stop).view(SESSION)[:, 0]
-                yield Group(sessions, packets, held[:, PACKET.itemsize :])
+                packets, tiles = rows.take(first, stop)
+                (sessions,) = ended.take(first, stop)
+                yield Group(sessions.view(SESSION)[:, 0], packets.view(PACKET)[:, 0], tiles)
 
     def _read(self, rows: _Rows, ended: _Rows) -> None:
         with contextlib.closing(self._reader) as reader:
@@ -120,50 +124,48 @@ class Spool:
 
 
 class _Rows:
-    """Rows that begin with a session's number, by session: sorted runs, in a file but for one.
+    """Rows in columns side by side, by session: sorted runs, in a file but for one.
 
     Args:
-        width: bytes of a row.
+        widths: bytes of a row in each column; the first column begins with a session's number.
         bucket: sessions that are found again together.
         memory: bytes of a run.
         folder: where the file of a big capture goes.
     """
 
-    def __init__(self, width: int, bucket: int, memory: int, folder: pathlib.Path):
+    def __init__(self, widths: Sequence[int], bucket: int, memory: int, folder: pathlib.Path):
         self._bucket, self._folder, self._file = bucket, folder, None
-        self._held = np.empty((max(1, memory // width), width), np.uint8)
+        self._most = max(1, memory // sum(widths))
+        self._held = [np.empty((self._most, width), np.uint8) for width in widths]
         self._used = 0
         self._order = np.zeros(0, np.int64)
         # Of each run: its buckets, ascending, and the row each begins at, with the end of the last.
         self._runs: list[tuple[np.ndarray, np.ndarray]] = []
-        self._begins: list[int] = []  # bytes into the file
+        self._begins: list[list[int]] = []  # bytes into the file, of each run's columns
         self._sorted = False
 
     def __enter__(self) -> _Rows:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held = np.empty((0, self._held.shape[1]), np.uint8)
+        self._held = [held[:0] for held in self._held]
         if self._file is not None:
             self._file.close()
 
     def add(self, *parts: np.ndarray) -> None:
-        """Take rows in pieces side by side, [n] or uint8 [n, ...]; the first has the number."""
-        parts = tuple(
-            np.ascontiguousarray(part).view(np.uint8).reshape(len(part), -1) if len(part) else part
-            for part in parts
-        )
+        """Take rows, a part [n] or uint8 [n, ...] for each column."""
+        count = len(parts[0])
+        if not count:
+            return
+        columns = [np.ascontiguousarray(part).view(np.uint8).reshape(count, -1) for part in parts]
         at = 0
-        while at < len(parts[0]):
-            count = min(len(parts[0]) - at, len(self._held) - self._used)
-            left = 0
-            for part in parts:
-                right = left + part.shape[1]
-                self._held[self._used : self._used + count, left:right] = part[at : at + count]
-                left = right
-            self._used += count
-            at += count
-            if self._used == len(self._held):
+        while at < count:
+            stop = min(count, at + self._most - self._used)
+            end = self._used + stop - at
+            for held, column in zip(self._held, columns, strict=True):
+                held[self._used : end] = column[at:stop]
+            self._used, at = end, stop
+            if self._used == self._most:
                 self._write_run()
 
     def counts(self) -> np.ndarray:
@@ -177,26 +179,31 @@ class _Rows:
             counts[buckets] += np.diff(begins)
         return counts
 
-    def take(self, first: int, stop: int) -> np.ndarray:
-        """Return the rows of the buckets from `first` to before `stop`, uint8 [n, width], sorted.
+    def take(self, first: int, stop: int) -> list[np.ndarray]:
+        """Return the rows of the buckets from `first` to before `stop`, sorted.
 
-        Rows of a session keep the order in which they came.
+        Rows of a session keep the order in which they came. Of each column uint8 [n, width].
         """
         spans = []
         for buckets, begins in self._runs:
             start, end = begins[np.searchsorted(buckets, (first, stop))]
             spans.append((int(start), int(end)))
-        taken = np.empty((sum(end - start for start, end in spans), self._held.shape[1]), np.uint8)
-        at = 0
-        for run, (start, end) in enumerate(spans):
-            into = taken[at : at + end - start]
-            if run < len(self._begins):
-                self._read(into, self._begins[run] + start * taken.shape[1])
-            else:
-                np.take(self._held, self._order[start:end], axis=0, out=into, mode="clip")
-            at += end - start
+        count = sum(end - start for start, end in spans)
+        taken = [np.empty((count, held.shape[1]), np.uint8) for held in self._held]
+        for column, into in enumerate(taken):
+            at = 0
+            for run, (start, end) in enumerate(spans):
+                part = into[at : at + end - start]
+                if run < len(self._begins):
+                    self._read(part, self._begins[run][column] + start * into.shape[1])
+                else:
+                    _put(part, self._held[column], self._order[start:end])
+                at += end - start
         if sum(end > start for start, end in spans) > 1:
-            taken = taken[np.argsort(_numbers(taken), kind="stable")]
+            order = np.argsort(_numbers(taken[0]), kind="stable")
+            for column, rows in enumerate(taken):
+                taken[column] = np.empty_like(rows)
+                _put(taken[column], rows, order)
         return taken
 
     def _read(self, into: np.ndarray, offset: int) -> None:
@@ -210,7 +217,7 @@ class _Rows:
 
     def _sort_run(self) -> None:
         """Look up where each bucket's rows are among those held."""
-        numbers = _numbers(self._held[: self._used])
+        numbers = _numbers(self._held[0][: self._used])
         self._order = np.argsort(numbers, kind="stable")
         buckets = numbers[self._order] // self._bucket
         begins = np.flatnonzero(np.diff(buckets, prepend=-1))
@@ -223,34 +230,29 @@ class _Rows:
                 dir=self._folder, prefix="spool-", buffering=0
             )
         self._sort_run()
-        self._begins.append(self._file.seek(0, os.SEEK_END))
-        step = max(1, _PIECE // 2 // self._held.shape[1])
-        for start in range(0, self._used, step):
-            view = memoryview(self._held[self._order[start : start + step]]).cast("B")
-            while view:
-                view = view[self._file.write(view) :]
+        end = self._file.seek(0, os.SEEK_END)
+        self._begins.append([])
+        for held in self._held:
+            self._begins[-1].append(end)
+            step = min(self._used, max(1, _WRITTEN // held.shape[1]))
+            piece = np.empty((step, held.shape[1]), np.uint8)
+            for start in range(0, self._used, step):
+                order = self._order[start : start + step]
+                _put(piece[: len(order)], held, order)
+                view = memoryview(piece[: len(order)]).cast("B")
+                end += len(view)
+                while view:
+                    view = view[self._file.write(view) :]
         self._used = 0
+
+
+def _put(into: np.ndarray, rows: np.ndarray, order: np.ndarray) -> None:
+    """Copy rows in an order."""
+    np.take(rows, order, axis=0, out=into, mode="clip")  # unlike "raise", it does not buffer
 
 
 def _numbers(rows: np.ndarray) -> np.ndarray:
     return rows[:, :8].copy().view(np.int64)[:, 0]
-
-
-def facts_of_file(path: str | os.PathLike) -> dict[str, str | int | None]:
-    """Return `sha256` (in hex) and `bytes` of a capture as it lies on disk.
-
-    Both are None for standard input and pipes, and where the file cannot be read to its end: its
-    fault says why.
-    """
-    unknown = {"sha256": None, "bytes": None}
-    try:
-        if os.fspath(path) == STANDARD_INPUT or not os.path.isfile(path):
-            return unknown
-        with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {"sha256": digest, "bytes": stream.tell()}
-    except OSError:
-        return unknown
 
 
 def consecutive(counts: np.ndarray, most: int) -> Iterator[slice]:
