@@ -38,15 +38,15 @@ core = (
     else [
         Extension(
             "xai_traffic.capture._core",
-            ["xai_traffic/capture/_core.c"],
-            depends=sorted(glob.glob("xai_traffic/capture/_core*.h")),
+            ["xai_traffic/capture/native/core.c"],
+            depends=sorted(glob.glob("xai_traffic/capture/native/core*.h")),
             define_macros=limited,
             py_limited_api=True,
             optional=True,
         ),
         Extension(
             "xai_traffic.capture._images",
-            ["xai_traffic/capture/_images.c"],
+            ["xai_traffic/capture/native/images.c"],
             define_macros=limited,
             py_limited_api=True,
             optional=True,

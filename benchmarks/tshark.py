@@ -6,7 +6,7 @@ Two questions, of every capture in FOLDER (by default the one that XAI_TRAFFIC_C
 
 layers  Does each packet have its session's IP header where tshark has its innermost one, with the
         same addresses, protocol, transport header and ports, behind as many others?
-fields  Do the byte ranges of `capture/fields.py` agree with tshark's (PDML's `pos` and `size`)
+fields  Do the byte ranges of `capture/fields/` agree with tshark's (PDML's `pos` and `size`)
         within the 256 bytes of a tile? A byte agrees if tshark gives a field of the same name the
         same range; ALIASES and PARTS list the names that are cut otherwise. Bytes of a message
         that tshark does not dissect, or not to its end as the packet cuts it, are counted apart.
@@ -37,12 +37,12 @@ import numpy as np
 from xai_traffic import __version__
 from xai_traffic.capture import core_numpy
 from xai_traffic.capture.core import core_name
-from xai_traffic.capture.decode import decode
-from xai_traffic.capture.field_options import IP_OPTIONS, TCP_OPTIONS
+from xai_traffic.capture.core_numpy.decode import decode
+from xai_traffic.capture.core_numpy.formats import RecordReader
+from xai_traffic.capture.core_numpy.octets import Dropped
 from xai_traffic.capture.fields import dissect
+from xai_traffic.capture.fields.options import IP_OPTIONS, TCP_OPTIONS
 from xai_traffic.capture.filters import compile_filter
-from xai_traffic.capture.formats import RecordReader
-from xai_traffic.capture.octets import Dropped
 from xai_traffic.capture.reader import find_captures, open_chunks
 from xai_traffic.capture.records import FRAGMENT, NONE, PACKET, SCTP, TCP, TILE, UDP
 from xai_traffic.errors import CaptureError

@@ -181,7 +181,7 @@ def test_faults_are_named_where_they_are(core, case):
 
 def test_too_many_interfaces(core, monkeypatch):
     if core == "numpy":
-        monkeypatch.setattr("xai_traffic.capture.formats.MAX_INTERFACES", 1 << 10)
+        monkeypatch.setattr("xai_traffic.capture.core_numpy.formats.MAX_INTERFACES", 1 << 10)
     limit = 1 << 10 if core == "numpy" else 1 << 20
     described = np.frombuffer(made.interface(), np.uint8)
     data = made.section() + np.tile(described, limit).tobytes()

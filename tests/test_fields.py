@@ -15,17 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_traffic.capture import (
-    field_applications,
-    field_dns_data,
-    field_headers,
-    field_links,
-    field_options,
-    field_shims,
-    field_tls,
-    field_tunnels,
-)
 from xai_traffic.capture.fields import Field, describe, dissect
+from xai_traffic.capture.fields import applications as field_applications
+from xai_traffic.capture.fields import dns_data as field_dns_data
+from xai_traffic.capture.fields import headers as field_headers
+from xai_traffic.capture.fields import links as field_links
+from xai_traffic.capture.fields import options as field_options
+from xai_traffic.capture.fields import shims as field_shims
+from xai_traffic.capture.fields import tls as field_tls
+from xai_traffic.capture.fields import tunnels as field_tunnels
 from xai_traffic.capture.records import NONE, PACKET
 from xai_traffic.capture.sessions import read_capture
 from xai_traffic.errors import CaptureError

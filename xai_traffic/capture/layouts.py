@@ -5,7 +5,7 @@ of TILE_LAYOUTS a capture was read by, it gives the images of the others too. Wi
 session, of which k <= 64 have a tile:
 
     tiles          uint8 [N, 128, 128], see `images.py`. heifip-none and heifip-header likewise,
-                   of tiles that `heifip.py` rendered
+                   of tiles that `heifip/` rendered
     packet         uint8 [P, 16, 16], one image a tile, the sessions' one behind the other
     flow_rows      uint8 [N, 64, 256], one packet a row. heiFIP: k rows, as long as the longest
     flow_appended  uint8 [N, 128, 128], the tiles' bytes one behind the other, without padding,

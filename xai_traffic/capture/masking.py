@@ -40,10 +40,10 @@ from typing import Any
 
 import numpy as np
 
-from xai_traffic.capture.field_masks import FIELDS, INITIATOR, RESPONDER, covers
+from xai_traffic.capture.core_numpy.shims import MAX_TAGS, VLAN_TAGS
 from xai_traffic.capture.fields import header_fields
+from xai_traffic.capture.fields.masks import FIELDS, INITIATOR, RESPONDER, covers
 from xai_traffic.capture.records import NONE, SCTP, TCP, UDP
-from xai_traffic.capture.shims import MAX_TAGS, VLAN_TAGS
 from xai_traffic.errors import ConfigError
 
 MASK_VERSION = 2

@@ -1,6 +1,6 @@
 """The records that a capture core emits, and the words for what it counts.
 
-Both cores (`_core.c` and `core_numpy.py`) write these layouts byte for byte, so a change here is
+Both cores (`native/core.c` and `core_numpy/`) write these layouts byte for byte, so a change here is
 a change of the core's contract and must be made in all three places.
 """
 
