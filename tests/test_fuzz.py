@@ -61,7 +61,7 @@ def test_small_limits_know_both_cores(tmp_path):
     program = str(FUZZ / "small_limits.py")
     folders = [str(HEADERS), str(tmp_path / "usual"), str(tmp_path / "small")]
     subprocess.run([sys.executable, program, *folders], check=True)
-    assert (tmp_path / "small" / "_core.h").is_file()
+    assert (tmp_path / "small" / "core.h").is_file()
     # In a process of its own: the limits stay.
     code = "from fuzz import small_limits; small_limits.set_in_python()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=FUZZ.parent)

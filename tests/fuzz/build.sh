@@ -13,7 +13,7 @@ python=${PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=$(command -v python3)
 mkdir -p "$out/tables"
 PYTHONPATH=$source "$python" "$here/inputs.py" > "$out/tables/fuzz_tables.h"
-"$python" "$here/small_limits.py" "$source/xai_traffic/capture" "$out/usual" "$out/small"
+"$python" "$here/small_limits.py" "$source/xai_traffic/capture/native" "$out/usual" "$out/small"
 variable() { "$python" -c "import sysconfig; print(sysconfig.get_config_var('$1'))"; }
 build() { # NAME FILE FLAGS...
     local name=$1 file=$2

@@ -27,7 +27,7 @@ static inline void *fuzz_aligned(size_t a, size_t n)
 #define calloc fuzz_calloc
 #define realloc fuzz_realloc
 #define aligned_alloc fuzz_aligned
-#include "_core.h"
+#include "core.h"
 #undef malloc
 #undef calloc
 #undef realloc

@@ -17,7 +17,7 @@ python=${PYTHON:-$root/.venv/bin/python}
 export PYTHON=$python SOURCE=${SOURCE:-$root}
 
 mkdir -p "$work/corpus" "$work/finds" "$work/logs"
-version=$(cat "$SOURCE"/xai_traffic/capture/_core*.[ch] "$here"/*.[ch] "$here"/*.py | sha256sum | head -c 12)
+version=$(cat "$SOURCE"/xai_traffic/capture/native/core*.[ch] "$here"/*.[ch] "$here"/*.py | sha256sum | head -c 12)
 if [ "$(cat "$work/bin/version" 2> /dev/null)" != "$version" ]; then
     # shellcheck disable=SC2086
     "$here/build.sh" "$work/bin" $targets

@@ -39,7 +39,7 @@ def write_headers(
     """Copy the headers of the C core with other numbers, and with some texts replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     found = set()
-    for path in sorted(source.glob("_core*.h")):
+    for path in sorted(source.glob("core*.h")):
         text = path.read_text(encoding="utf-8")
         for name, value in limits.items():
             text, count = re.subn(rf"\b{name} = [^,}}]+?(?=\s*[,}}])", f"{name} = {value}", text)
