@@ -38,9 +38,13 @@ def content_digests(tiles: np.ndarray, counts: np.ndarray) -> np.ndarray:
     data = memoryview(np.ascontiguousarray(tiles).reshape(-1))
     width = tiles.shape[1]
     digests = bytearray()
+    begun = {
+        count: hashlib.blake2b(count.to_bytes(8, "little"), digest_size=DIGEST)
+        for count in set(counts.tolist())
+    }
     start = 0
     for count in counts.tolist():
-        digest = hashlib.blake2b(count.to_bytes(8, "little"), digest_size=DIGEST)
+        digest = begun[count].copy()
         end = start + count * width
         digest.update(data[start:end])
         digests += digest.digest()

@@ -42,8 +42,9 @@ def read_captures(
     workers = min(workers, len(jobs))
     if workers <= 1:
         progress = [0] * len(jobs)
-        for number, job in enumerate(jobs):
-            yield read_parts(job, _teller(progress, number, told))
+        with concurrent.futures.ThreadPoolExecutor(1, "parts") as thread:
+            for number, job in enumerate(jobs):
+                yield _ahead(read_parts(job, _teller(progress, number, told)), thread)
         return
     with _Pool(workers, len(jobs)) as pool:
         files = [job.folder / f"parts-{number}" for number, job in enumerate(jobs)]
@@ -66,6 +67,30 @@ def _teller(progress: Any, number: int, told: Callable[[int], None]) -> Callable
         told(sum(progress))
 
     return tell
+
+
+def _ahead(
+    parts: Generator[Part, None, Summary], thread: concurrent.futures.Executor
+) -> Generator[Part, None, Summary]:
+    """Yield and return what `parts` does, each part made while the one before it is written."""
+    with contextlib.closing(parts):
+        # Before the first one the whole capture is read, which can be interrupted only here.
+        part = _next(parts)
+        while isinstance(part, Part):
+            coming = thread.submit(_next, parts)
+            try:
+                yield part
+            finally:
+                concurrent.futures.wait([coming])
+            part = coming.result()
+        return part
+
+
+def _next(parts: Generator[Part, None, Summary]) -> Part | Summary:
+    try:
+        return next(parts)
+    except StopIteration as end:
+        return end.value
 
 
 def _stored(
