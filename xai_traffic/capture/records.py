@@ -1,7 +1,7 @@
 """The records that a capture core emits, and the words for what it counts.
 
-Both cores (`native/core.c` and `core_numpy/`) write these layouts byte for byte, so a change here is
-a change of the core's contract and must be made in all three places.
+Both cores (`native/core.c` and `core_numpy/`) write these layouts byte for byte, so a change here
+is a change of the core's contract and must be made in all three places.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Take a pcap or pcapng stream apart into packet records, whatever the size of its pieces.
 
-Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng. Part of the plain core; `native/core.c` does
-the same and must find the same faults at the same offsets.
+Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng. Part of the plain core; the one
+in C does the same and must find the same faults at the same offsets.
 """
 
 from __future__ import annotations
