@@ -11,13 +11,18 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 work=${XAI_TRAFFIC_FUZZ:-$root/build/fuzz}
 captures=${XAI_TRAFFIC_CAPTURES:-$root/../shared/data}
-targets=${TARGETS:-core both core_small both_small}
 python=${PYTHON:-$root/.venv/bin/python}
 [ -x "$python" ] || python=$(command -v python3)
+targets=${TARGETS:-core both core_small both_small}
+if [ "$("$python" -c "import sysconfig; print(sysconfig.get_config_var('Py_ENABLE_SHARED'))")" != 1 ]; then
+    echo "this Python has no shared library to embed: fuzzing the C core alone" >&2
+    targets=${targets//both_small/} targets=${targets//both/}
+fi
 export PYTHON=$python SOURCE=${SOURCE:-$root}
 
 mkdir -p "$work/corpus" "$work/finds" "$work/logs"
-version=$(cat "$SOURCE"/xai_traffic/capture/native/core*.[ch] "$here"/*.[ch] "$here"/*.py | sha256sum | head -c 12)
+version=$(cat "$SOURCE"/xai_traffic/capture/native/core*.[ch] "$SOURCE"/xai_traffic/capture/core_numpy/*.py \
+    "$here"/*.[ch] "$here"/*.py "$here"/*.sh | sha256sum | head -c 12)
 if [ "$(cat "$work/bin/version" 2> /dev/null)" != "$version" ]; then
     # shellcheck disable=SC2086
     "$here/build.sh" "$work/bin" $targets
