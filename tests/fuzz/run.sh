@@ -3,7 +3,8 @@
 # Builds four targets (see build.sh), and gives each a quarter of the seconds, JOBS at a time, from
 # the kept corpus and from real captures if there are any (XAI_TRAFFIC_CAPTURES, ../shared/data by
 # default). What it works with lies in XAI_TRAFFIC_FUZZ, build/fuzz by default: the growing corpus,
-# finds, and figures.tsv with a line for each run. Exit status 1: something was found.
+# finds, and figures.tsv with a line for each run. Inputs have LONGEST bytes at most, 4096 by default.
+# Exit status 1: something was found.
 set -euo pipefail
 seconds=${1:-60}
 jobs=${2:-1}
@@ -40,7 +41,7 @@ one_target() {
     local folders=("$work/corpus" "$here"/kept/*/)
     [ -d "$work/seeds" ] && folders+=("$work/seeds")
     TIMEFORMAT="%U %S"
-    used=$({ time "$work/bin/$target" -max_total_time="$((seconds * jobs / 4))" -max_len=4096 \
+    used=$({ time "$work/bin/$target" -max_total_time="$((seconds * jobs / 4))" -max_len="${LONGEST:-4096}" \
         -timeout=20 -rss_limit_mb=3000 -print_final_stats=1 -dict="$here/capture.dict" \
         -artifact_prefix="$work/finds/$target-" "${folders[@]}" > "$log" 2>&1; } 2>&1) || status=1
     read -r user system <<< "${used##*$'\n'}"
