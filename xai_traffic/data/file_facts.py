@@ -61,7 +61,8 @@ class FileFacts:
                 while (count := stream.readinto(piece)) and not self._left.is_set():
                     digest.update(piece[:count])
                     size += count
-            self._facts = {"sha256": digest.hexdigest(), "bytes": size}
+            if not count:
+                self._facts = {"sha256": digest.hexdigest(), "bytes": size}
         except OSError:
             return
 

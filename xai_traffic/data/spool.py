@@ -23,7 +23,7 @@ from xai_traffic.capture.reader import open_chunks
 from xai_traffic.capture.records import PACKET, SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 
-_PIECE = 8 << 20
+_PIECE = 16 << 20
 """Bytes of tiles and tables that are gathered at a time."""
 
 _MEMORY = 16 << 20
@@ -200,7 +200,7 @@ class _Rows:
                     _put(part, self._held[column], self._order[start:end])
                 at += end - start
         if sum(end > start for start, end in spans) > 1:
-            order = np.argsort(_numbers(taken[0]), kind="stable")
+            order = _sorted(_numbers(taken[0]))
             for column, rows in enumerate(taken):
                 taken[column] = np.empty_like(rows)
                 _put(taken[column], rows, order)
@@ -218,7 +218,7 @@ class _Rows:
     def _sort_run(self) -> None:
         """Look up where each bucket's rows are among those held."""
         numbers = _numbers(self._held[0][: self._used])
-        self._order = np.argsort(numbers, kind="stable")
+        self._order = _sorted(numbers)
         buckets = numbers[self._order] // self._bucket
         begins = np.flatnonzero(np.diff(buckets, prepend=-1))
         self._runs.append((buckets[begins], np.append(begins, len(buckets))))
@@ -244,6 +244,15 @@ class _Rows:
                 while view:
                     view = view[self._file.write(view) :]
         self._used = 0
+
+
+def _sorted(numbers: np.ndarray) -> np.ndarray:
+    """Return the stable order of int64 [n]."""
+    if len(numbers):
+        least = numbers.min()
+        if numbers.max() - least < 1 << 16:  # NumPy sorts so few different ones by counting
+            numbers = (numbers - least).astype(np.uint16)
+    return np.argsort(numbers, kind="stable")
 
 
 def _put(into: np.ndarray, rows: np.ndarray, order: np.ndarray) -> None:
