@@ -25,7 +25,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def command(run, monkeypatch):
     """The command, with a run at hand that no training made."""
-    monkeypatch.setattr("xai_traffic.training.run.load_run", lambda path: run)
+    monkeypatch.setattr("xai_traffic.training.run.load_run", lambda path, **options: run)
     return main
 
 
