@@ -22,7 +22,7 @@ install_into_venv() {
         python=$(python_for_venv)
         "$python" -m venv .venv
     fi
-    stamp=".venv/installed-$(cat setup.py pyproject.toml xai_traffic/capture/_core*.[ch] | cksum | tr ' ' '-')-${1//[^a-z]/_}"
+    stamp=".venv/installed-$(cat setup.py pyproject.toml xai_traffic/capture/native/* | cksum | tr ' ' '-')-${1//[^a-z]/_}"
     if [ ! -e "$stamp" ]; then
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$1"
         touch "$stamp"
