@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
+ROOT = pathlib.Path(__file__).parents[1]
+LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 
 
@@ -17,6 +18,27 @@ def test_script_parses(script):
     subprocess.run(["bash", "-n", script], check=True)
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", "--severity=warning", script], check=True)
+
+
+def test_installs_again_only_when_what_is_built_changes(tmp_path):
+    """Source venv.sh beside a stand-in for the environment's Python that notes its arguments."""
+    tree, noted = tmp_path / "tree", tmp_path / "noted"
+    native = pathlib.Path("xai_traffic/capture/native")
+    shutil.copytree(ROOT / native, tree / native)
+    for name in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tree)
+    python = tree / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@" >> {noted}\n')
+    python.chmod(0o755)
+    command = f"set -euo pipefail; source {LAUNCH}/venv.sh; install_into_venv '.[test]'"
+    for _ in range(2):
+        subprocess.run(["bash", "-c", command], cwd=tree, check=True)
+    assert len(noted.read_text().splitlines()) == 1 and "--editable .[test]" in noted.read_text()
+    with open(tree / native / "core.c", "a") as source:
+        source.write("/* changed */\n")
+    subprocess.run(["bash", "-c", command], cwd=tree, check=True)
+    assert len(noted.read_text().splitlines()) == 2
 
 
 def test_slurm_array_is_the_twelve_runs(tmp_path):
