@@ -146,6 +146,7 @@ def test_a_worker_that_dies_costs_its_capture_alone(folder, tmp_path):
                 if any(os.path.realpath(link) == str(killer) for link in held):
                     process.kill()
                     process.join()
+                    return  # the other worker may be gone at any moment now
 
     thread = threading.Thread(target=kill_its_reader)
     thread.start()
