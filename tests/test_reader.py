@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import zlib
 
 import pytest
@@ -59,9 +60,22 @@ def read_until_damage(path) -> tuple[bytes, CaptureError]:
 def test_compression_is_known_by_content(tmp_path, compression, name):
     path = tmp_path / name
     path.write_bytes(COMPRESSIONS[compression](DATA))
-    chunks = list(open_chunks(path))
+    chunks = list(map(bytes, open_chunks(path)))
     assert b"".join(chunks) == DATA
     assert max(map(len, chunks)) <= CHUNK and min(map(len, chunks)) > 0
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_piece_is_good_until_the_next_one_is_asked_for(tmp_path, compression):
+    data = b"".join(number.to_bytes(4, "big") for number in range(1_500_000))
+    path = tmp_path / "a.pcap"
+    path.write_bytes(COMPRESSIONS[compression](data))
+    at = 0
+    for chunk in open_chunks(path):
+        time.sleep(0.02)  # what is read ahead meanwhile must not show
+        assert chunk == data[at : at + len(chunk)]
+        at += len(chunk)
+    assert at == len(data)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "xz", "zstd"])
@@ -156,7 +170,7 @@ def test_it_tells_how_far_it_read(tmp_path):
 def test_short_files(tmp_path, data):
     path = tmp_path / "short"
     path.write_bytes(data)
-    assert b"".join(open_chunks(path)) == data
+    assert b"".join(map(bytes, open_chunks(path))) == data
 
 
 @pytest.mark.parametrize("compression", ["gzip", "xz", "zstd"])
@@ -203,12 +217,12 @@ def test_files_that_cannot_be_opened(tmp_path, monkeypatch):
 
 def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(DATA))))
-    assert b"".join(open_chunks("-")) == DATA
+    assert b"".join(map(bytes, open_chunks("-"))) == DATA
 
 
 def test_a_pipe_that_trickles():
     code = "import sys; from xai_traffic.capture.reader import open_chunks; "
-    code += "sys.stdout.buffer.write(b''.join(open_chunks('-')))"
+    code += "sys.stdout.buffer.write(b''.join(map(bytes, open_chunks('-'))))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
@@ -225,12 +239,12 @@ def test_a_pipe_that_trickles():
 
 def test_reading_that_fails(tmp_path, monkeypatch):
     class Failing(io.BytesIO):
-        def read(self, size=-1):
-            if data := super().read(size):
-                return data
+        def readinto(self, memory):
+            if count := super().readinto(memory):
+                return count
             raise OSError(5, "Input/output error")
 
-        read1 = read
+        readinto1 = readinto
 
     monkeypatch.setattr("builtins.open", lambda *_, **__: Failing(b"some bytes"))
     read, error = read_until_damage("disk.pcap")
@@ -324,5 +338,5 @@ def test_names_that_are_no_text(tmp_path):
         stream.write(b"x")
     ((name, found),) = find_captures([tmp_path])
     assert name == "\\udcff\x1b[31m.pcap" and os.fsencode(found) == path
-    assert b"".join(open_chunks(found)) == b"x"
+    assert b"".join(map(bytes, open_chunks(found))) == b"x"
     str(CaptureError(os.fsdecode(path), "wrong")).encode()

@@ -45,9 +45,9 @@ class _Member(Protocol):
     """
 
     eof: bool
-    rest: bytes
+    rest: bytes | memoryview
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Take more of it and yield what that gives."""
 
     def end(self) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ class _Gzip:
         self._inflate = zlib.decompressobj(wbits=31)
         self.eof, self.rest = False, b""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         self.rest = data
         made = b""
         while (self.rest or len(made) == STEP) and not self.eof:
@@ -89,7 +89,7 @@ class _Xz:
         self._lzma = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
         self.eof, self.rest = False, b""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         for start in range(0, len(data), _LZMA_PIECE):
             self.rest = data[start:]
             piece = self.rest[:_LZMA_PIECE]
@@ -112,30 +112,30 @@ class _Zstd:
 
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdDecompressor(max_window_size=_MEMORY).decompressobj()
-        self._waiting = bytearray()
+        self._held, self._at = b"", 0  # what was fed, and how much of it is done
         self._size_of_next = self._size_of_header
         self._skipped = 0
         self.eof = False
 
     @property
     def rest(self) -> bytes:
-        return bytes(self._waiting)
+        return self._held[self._at :]
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        self._waiting += data
-        while self._waiting and not self.eof:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        self._held, self._at = self.rest + data, 0
+        while self._at < len(self._held) and not self.eof:
             size = self._size_of_next()
-            if not size or size > len(self._waiting):
+            if not size or size > len(self._held) - self._at:
                 return
-            part = bytes(self._waiting[:size])
+            part = self._held[self._at : self._at + size]
             made = self._zstd.decompress(part)
-            del self._waiting[:size]
+            self._at += size
             self._go_on_behind(part)
             yield made
 
     def end(self) -> Iterator[bytes]:
-        if self._waiting:
-            yield self._zstd.decompress(self.rest)
+        if rest := self.rest:
+            yield self._zstd.decompress(rest)
 
     def _go_on_behind(self, part: bytes) -> None:
         self.eof = self._zstd.eof
@@ -149,22 +149,23 @@ class _Zstd:
 
     def _size_of_header(self) -> int:
         """Return how long the frame's header is, 0 while that is unknown (RFC 8878, 3.1.1.1)."""
-        if self._waiting[1:4] == _SKIPPABLE:
+        head = self._held[self._at : self._at + 5]
+        if head[1:4] == _SKIPPABLE:
             return 8
-        if len(self._waiting) < 5:
+        if len(head) < 5:
             return 0
-        descriptor = self._waiting[4]
-        single, size = descriptor >> 5 & 1, descriptor >> 6
-        return 6 - single + (0, 1, 2, 4)[descriptor & 3] + (single, 2, 4, 8)[size]
+        single, size = head[4] >> 5 & 1, head[4] >> 6
+        return 6 - single + (0, 1, 2, 4)[head[4] & 3] + (single, 2, 4, 8)[size]
 
     def _size_of_skipped(self) -> int:
-        return min(self._skipped, len(self._waiting))
+        return min(self._skipped, len(self._held) - self._at)
 
     def _size_of_block(self) -> int:
         """Return how long the block is with its header, 0 while that is unknown (3.1.1.2)."""
-        if len(self._waiting) < 3:
+        head = self._held[self._at : self._at + 3]
+        if len(head) < 3:
             return 0
-        header = int.from_bytes(self._waiting[:3], "little")
+        header = int.from_bytes(head, "little")
         kind, size = header >> 1 & 3, header >> 3
         if kind == 1:  # one byte, repeated; of too many libzstd says so
             return 4
@@ -186,7 +187,7 @@ def compression_of(head: bytes) -> str | None:
     return next((kind for kind, (magic, _) in FORMATS.items() if magic.match(head)), None)
 
 
-def decompressed(name: str, kind: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def decompressed(name: str, kind: str, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes]:
     """Yield what a compressed stream gives, step by step, and b"" behind each of its pieces.
 
     Args:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Generator
 
 from xai_traffic.capture.read_ahead import Ahead
-from xai_traffic.capture.reader import CHUNK, STANDARD_INPUT
+from xai_traffic.capture.reader import CHUNK, STANDARD_INPUT, Piece
 
 AHEAD = 64 << 20
 """Bytes read ahead while the reader of the pieces is busy; then the stream has to wait."""
@@ -27,7 +28,7 @@ def is_live(path: str | os.PathLike) -> bool:
 
 
 def timed_chunks(
-    chunks: Generator[bytes, None, None], seconds: float
+    chunks: Generator[Piece, None, None], seconds: float
 ) -> Generator[bytes, None, None]:
     """Yield the pieces of a stream as they come, and b"" whenever none came for so long.
 
@@ -38,9 +39,15 @@ def timed_chunks(
     Raises:
         Exception: what the stream raises, behind all that it gave before.
     """
-    ahead = Ahead(chunks, AHEAD)
+    ahead = Ahead(_kept(chunks), AHEAD)
     ahead.start()
     return _taken(ahead, seconds)
+
+
+def _kept(chunks: Generator[Piece, None, None]) -> Generator[bytes, None, None]:
+    """Copy the pieces, whose memory is used again, out of it."""
+    with contextlib.closing(chunks):
+        yield from map(bytes, chunks)
 
 
 def _taken(ahead: Ahead, seconds: float) -> Generator[bytes, None, None]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import collections
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
-AHEAD = 2 << 20
-"""Bytes in pieces that are made before they are asked for, at most (but for one piece)."""
+AHEAD = 4
+"""Pieces that are made before they are asked for, at most."""
+
+IN_USE = AHEAD + 2
+"""Pieces whose memory `read_ahead` needs at a time: also the one just made, and the one given."""
 
 
-def read_ahead(chunks: Generator[bytes, None, None], *, wait: bool) -> Generator[bytes, None, None]:
+def read_ahead(
+    chunks: Generator[bytes | memoryview, None, None], *, wait: bool
+) -> Generator[bytes | memoryview, None, None]:
     """Yield the pieces of a stream, which a thread makes from the first one asked for on.
 
-    Closed early, it ends the thread, which closes the stream.
+    A piece is good until the next one is asked for, if the stream leaves it alone until IN_USE
+    further ones were. Closed early, it ends the thread, which closes the stream.
 
     Args:
         chunks: the stream; its time should go into code that lets other threads run.
@@ -24,7 +30,7 @@ def read_ahead(chunks: Generator[bytes, None, None], *, wait: bool) -> Generator
     Raises:
         Exception: what the stream raises, behind all that it gave before.
     """
-    ahead = Ahead(chunks, AHEAD)
+    ahead = Ahead(chunks, AHEAD, weigh=lambda piece: 1)
     thread = ahead.start()
     try:
         while (chunk := ahead.take()) is not None:
@@ -40,14 +46,21 @@ class Ahead:
 
     Args:
         chunks: the stream.
-        most: bytes made before they are asked for, but for one piece; then the stream has to wait.
+        most: weight of the pieces made before they are asked for, but for one piece; then the
+            stream has to wait.
+        weigh: a piece; by default its bytes.
     """
 
-    def __init__(self, chunks: Generator[bytes, None, None], most: int):
-        self._chunks, self._most = chunks, most
+    def __init__(
+        self,
+        chunks: Generator[bytes | memoryview, None, None],
+        most: int,
+        weigh: Callable[[bytes | memoryview], int] = len,
+    ):
+        self._chunks, self._most, self._weigh = chunks, most, weigh
         self._changed = threading.Condition()
-        self._made: collections.deque[bytes] = collections.deque()
-        self._bytes = 0
+        self._made: collections.deque[bytes | memoryview] = collections.deque()
+        self._weight = 0
         self._ended = self._closed = False
         self._error: Exception | None = None
 
@@ -63,11 +76,11 @@ class Ahead:
             with contextlib.closing(self._chunks):
                 for chunk in self._chunks:
                     with self._changed:
-                        self._changed.wait_for(lambda: self._bytes < self._most or self._closed)
+                        self._changed.wait_for(lambda: self._weight < self._most or self._closed)
                         if self._closed:
                             return
                         self._made.append(chunk)
-                        self._bytes += len(chunk)
+                        self._weight += self._weigh(chunk)
                         self._changed.notify_all()
         except Exception as raised:  # noqa: BLE001 - raised again where the pieces are taken
             error = raised
@@ -75,7 +88,7 @@ class Ahead:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
-    def take(self, seconds: float | None = None, size: int = 0) -> bytes | None:
+    def take(self, seconds: float | None = None, size: int = 0) -> bytes | memoryview | None:
         """Return the next piece, None behind the last.
 
         Args:
@@ -97,7 +110,7 @@ class Ahead:
             while self._made and total + len(self._made[0]) <= size:
                 taken.append(self._made.popleft())
                 total += len(taken[-1])
-            self._bytes -= total
+            self._weight -= sum(map(self._weigh, taken))
             self._changed.notify_all()
         return taken[0] if len(taken) == 1 else b"".join(taken)
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import sys
 from collections.abc import Callable, Generator
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from xai_traffic.capture.decompress import MAGIC, compression_of, decompressed
 from xai_traffic.capture.inputs import STANDARD_INPUT, capture_name, find_captures
-from xai_traffic.capture.read_ahead import read_ahead
+from xai_traffic.capture.read_ahead import IN_USE, read_ahead
 from xai_traffic.errors import CaptureError
 
-__all__ = ["CHUNK", "STANDARD_INPUT", "capture_name", "find_captures", "open_chunks"]
+__all__ = ["CHUNK", "STANDARD_INPUT", "Piece", "capture_name", "find_captures", "open_chunks"]
 
 CHUNK = 512 * 1024
 """Most bytes of a piece: it stays in the processor's cache while it is read."""
 
+Piece: TypeAlias = bytes | memoryview
+"""Bytes of a stream; its memory is used again once the next piece is asked for."""
+
 
 def open_chunks(
     path: str | os.PathLike, told: Callable[[int], None] | None = None
-) -> Generator[bytes, None, None]:
+) -> Generator[Piece, None, None]:
     """Open a capture and return its (decompressed) bytes in pieces of at most CHUNK.
 
-    Close the iterator if it is not read to its end.
+    A piece is good until the next one is asked for: the same memory is filled again and again,
+    for first touching new memory takes longer than reading. Close the iterator if it is not read
+    to its end.
 
     Args:
         path: a file, or "-" for standard input. gzip, zstd and xz are known by their first bytes;
@@ -63,7 +69,7 @@ def open_chunks(
 
 def _read_all(
     name: str, stream: BinaryIO, told: Callable[[int], None] | None
-) -> Generator[bytes, None, None]:
+) -> Generator[Piece, None, None]:
     raw = _raw(name, stream)
     if told is not None:
         raw = _counted(raw, told)
@@ -79,20 +85,18 @@ def _is_file(stream: BinaryIO) -> bool:
         return True
 
 
-def _raw(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
-    # read1 hands on what a pipe has, without waiting for a whole chunk.
-    read = getattr(stream, "read1", stream.read)
+def _raw(name: str, stream: BinaryIO) -> Generator[Piece, None, None]:
+    # readinto1 hands on what a pipe has, without waiting for a whole chunk.
+    read_into = getattr(stream, "readinto1", stream.readinto)
+    memory = memoryview(bytearray(CHUNK))
     try:
-        head = b""
-        while len(head) < MAGIC:
-            more = read(CHUNK - len(head))
-            if not more:
-                break
-            head += more
-        if head:
-            yield head
-        while more := read(CHUNK):
-            yield more
+        held = 0
+        while held < MAGIC and (count := read_into(memory[held:])):
+            held += count
+        if held:
+            yield memory[:held]
+        while count := read_into(memory):
+            yield memory[:count]
     except OSError as error:
         raise CaptureError(
             name, f"reading failed ({error}): what came before it is used"
@@ -103,8 +107,8 @@ def _raw(name: str, stream: BinaryIO) -> Generator[bytes, None, None]:
 
 
 def _counted(
-    chunks: Generator[bytes, None, None], told: Callable[[int], None]
-) -> Generator[bytes, None, None]:
+    chunks: Generator[Piece, None, None], told: Callable[[int], None]
+) -> Generator[Piece, None, None]:
     count = 0
     with contextlib.closing(chunks):
         for chunk in chunks:
@@ -114,8 +118,8 @@ def _counted(
 
 
 def _decompressed(
-    name: str, chunks: Generator[bytes, None, None], is_file: bool
-) -> Generator[bytes, None, None]:
+    name: str, chunks: Generator[Piece, None, None], is_file: bool
+) -> Generator[Piece, None, None]:
     head = next(chunks, b"")
     kind = compression_of(head)
     whole = _put_before(head, chunks)
@@ -127,7 +131,7 @@ def _decompressed(
         yield from pieces
 
 
-def _put_before(head: bytes, chunks: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+def _put_before(head: Piece, chunks: Generator[Piece, None, None]) -> Generator[Piece, None, None]:
     with contextlib.closing(chunks):
         if head:
             yield head
@@ -135,23 +139,25 @@ def _put_before(head: bytes, chunks: Generator[bytes, None, None]) -> Generator[
 
 
 def _gathered(
-    name: str, kind: str, chunks: Generator[bytes, None, None]
-) -> Generator[bytes, None, None]:
-    """Decompress; put small steps together, up to CHUNK and up to where the stream may wait."""
-    held: list[bytes] = []
-    size = 0
+    name: str, kind: str, chunks: Generator[Piece, None, None]
+) -> Generator[Piece, None, None]:
+    """Decompress; put small steps together, up to CHUNK and up to where the stream may wait.
+
+    A piece is good until IN_USE further ones were asked for.
+    """
+    memories = itertools.cycle([memoryview(bytearray(CHUNK)) for _ in range(IN_USE)])
+    memory, size = next(memories), 0
     with contextlib.closing(chunks):
         try:
             for made in decompressed(name, kind, chunks):
-                if held and (size + len(made) > CHUNK or not made):
-                    yield b"".join(held)
-                    held, size = [], 0
-                if made:
-                    held.append(made)
-                    size += len(made)
+                if size and (size + len(made) > CHUNK or not made):
+                    yield memory[:size]
+                    memory, size = next(memories), 0
+                memory[size : size + len(made)] = made
+                size += len(made)
         except CaptureError:
-            if held:
-                yield b"".join(held)
+            if size:
+                yield memory[:size]
             raise
-    if held:
-        yield b"".join(held)
+    if size:
+        yield memory[:size]
