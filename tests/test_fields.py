@@ -142,6 +142,16 @@ def test_http():
     assert "payload" in spans(*packet(b"GET key\r\n", ports=(40000, 6379)))
 
 
+@pytest.mark.parametrize("line", [b" folded\r\n", b"No-Colon\r\n", b"Odd(name): 1\r\n"])
+def test_an_http_head_ends_before_what_is_no_header(line):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding : x\r\n"
+    found = spans(*packet(head + line + b"Server: a\r\n", ports=(80, 40000)))
+    assert found["http.response.line"] == [b"Transfer-Encoding : x\r\n"]  # a blank, no name
+    assert found["http.file_data"] == [line + b"Server: a\r\n"]
+    cut = spans(*packet(b"HTTP/1.1 200 OK\r\nServ", ports=(80, 40000)))
+    assert cut["http.response.line"] == [b"Serv"]
+
+
 def test_dns():
     tile, values = packet(dns_message(), protocol=17, ports=(40000, 53))
     found = spans(tile, values)

@@ -44,6 +44,7 @@ METHODS = (
 _REQUEST = re.compile(rb"(" + METHODS + rb") +([^\r\n ]+)(?: (HTTP/\d\.\d)?)?")
 _RESPONSE = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
 _LINE_END = re.compile(rb"\r\n?|\n")
+_HEADER_LINE = re.compile(rb"[ !#-'*+\-.0-9A-Z^-z|~]*(?::|\Z)")  # a name of a header, or its start
 _HEADERS = re.compile(
     r"accept|accept_encoding|accept_language|authorization|cache_control|connection|"
     r"content_encoding|content_type|cookie|date|host|last_modified|location|"
@@ -111,8 +112,9 @@ def http_line(data: bytes) -> re.Match[bytes] | None:
 
 
 def name_http(spans: Spans) -> None:
-    """Name an HTTP/1 head (RFC 9112) and the start of the body behind it.
+    """Name an HTTP/1 head (RFC 9112) and what follows it, the start of the body.
 
+    The head ends with an empty line, or before the first one that is no header.
     A header's field is its whole line, as in Wireshark, which knows the common ones by name and
     calls the others `http.request.line` and `http.response.line`. Blanks and line ends of the
     first line, and the empty line, which have no name there, are `http`.
@@ -137,9 +139,11 @@ def name_http(spans: Spans) -> None:
         raw = spans.peek(size)
         if not raw.strip(b"\r\n"):
             spans.take("http", size)
-            spans.rest("http.file_data")
+            break
+        if not _HEADER_LINE.match(raw):  # as in Wireshark, which does not unfold headers either
             break
         spans.take(_header_name(raw, "response" if line.re is _RESPONSE else "request"), size)
+    spans.rest("http.file_data")
 
 
 def _line_size(spans: Spans) -> int:
@@ -149,7 +153,7 @@ def _line_size(spans: Spans) -> int:
 
 
 def _header_name(line: bytes, side: str) -> str:
-    key = line.split(b":", 1)[0].strip().lower().replace(b"-", b"_").decode("latin-1")
+    key = line.split(b":", 1)[0].lower().replace(b"-", b"_").decode("latin-1")
     if key == "content_length":
         return "http.content_length_header"
     return f"http.{key}" if _HEADERS.fullmatch(key) else f"http.{side}.line"
