@@ -125,6 +125,7 @@ def execute(run: Run) -> dict:
             stdin = source.stdout
         for made in ("made", "png", "split"):
             _clear(run.command, made)
+        os.sync()  # what other runs wrote is not this one's to write to disk
         output = stack.enter_context(tempfile.TemporaryFile())
         errors = stack.enter_context(tempfile.TemporaryFile())
         prints = pathlib.PurePath(run.command[0]).name not in ("gzip", "zstd", "cat")

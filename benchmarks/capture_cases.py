@@ -101,7 +101,7 @@ class Bench:
         ]
 
     def workers(self) -> list[Run]:
-        """A folder of captures to a dataset, by one and by two processes."""
+        """A folder of captures to a dataset, by two processes, by one, and by one on one core."""
         captures = self.folder / "captures"
         captures.mkdir(exist_ok=True)
         for number in range(FILES):
@@ -109,7 +109,9 @@ class Bench:
             with contextlib.suppress(FileExistsError):
                 (captures / f"{number}.pcap").hardlink_to(made)
         total = FILES * self.sizes.folder
-        return [self._convert(captures, 2, total), self._convert(captures, 1, total)]
+        one = self._convert(captures, 1, total)
+        alone = one._replace(name=f"{TO_DISK}, held to one core", free=False)
+        return [self._convert(captures, 2, total), one, alone]
 
     def gz(self) -> list[Run]:
         """A .gz capture to tiles beside the decompressor alone."""

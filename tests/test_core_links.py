@@ -133,6 +133,7 @@ CASES = {
     "ppp mpls multicast": (9, b"\x02\x83" + made.mpls(IP4), 6),
     "ppp other": (9, b"\xff\x03\xc0\x21" + IP4, NOT_IP),
     "ppp empty": (9, b"", TRUNCATED),
+    "ppp cisco": (9, b"\x0f\0\x08\0" + IP4, 4),
     "ppp cut": (9, b"\xff\x03\x00", TRUNCATED),
     "ppp one byte": (9, b"\xff", NOT_IP),
     "pppd outbound": (166, b"\x01\x03\x00\x21" + IP4, 4),

@@ -70,6 +70,7 @@ CASES = {
     "gre fields cut": (gre(b"", flags=0x20, fields=bytes(3)),),
     "gre ethernet": (gre(FRAME, protocol=0x6558), "gre", 1, 38),
     "gre ethernet of arp": (gre(made.ethernet(bytes(28), kind=0x0806), protocol=0x6558),),
+    "gre ppp": (gre(b"\xff\x03\x00\x21" + IN4, protocol=0x880B), "gre", 1, 28),
     "gre mpls": (gre(made.mpls(IN4, labels=2), protocol=0x8847), "gre", 1, 32),
     "erspan 1": (gre(FRAME, protocol=0x88BE), "gre", 1, 38),
     "erspan 2": (gre(bytes(8) + FRAME, protocol=0x88BE, flags=0x10, fields=bytes(4)), "gre", 1, 50),
@@ -100,7 +101,12 @@ CASES = {
     "pptp control": (
         gre(b"\xc0\x21" + IN4, protocol=0x880B, flags=0x20, version=1, fields=bytes(4)),
     ),
-    "pptp version 0": (gre(b"\x21" + IN4, protocol=0x880B, flags=0x20, fields=bytes(4)),),
+    "ppp in version 0": (
+        gre(b"\x21" + IN4, protocol=0x880B, flags=0x20, fields=bytes(4)),
+        "gre",
+        1,
+        29,
+    ),
     # VXLAN and Geneve
     "vxlan": (datagram(made.vxlan(FRAME), 4789), "vxlan", 1, 50),
     "vxlan vlan": (datagram(made.vxlan(FRAME6), 4789), "vxlan", 1, 54),

@@ -212,9 +212,8 @@ _LINKS: dict[int, Callable[[bytes, int, int], Found]] = {
     for links, walk in (
         ((0, 108), _loopback(4)),  # NULL, LOOP
         ((1,), ethernet),
-        ((9,), ppp),
         ((12, 14, 101), _raw),
-        ((50,), _ppp_serial),
+        ((9, 50), _ppp_serial),
         ((51,), _pppoe),
         ((104,), _typed(4, 2)),  # Cisco HDLC
         ((105,), _wireless),

@@ -63,6 +63,8 @@ def _gre(data: bytes, at: int, end: int) -> tuple[int, int]:
     at += 4 + (4 if flags & GRE_CHECKSUM else 0) + (4 if flags & GRE_KEY else 0) + sequence
     if protocol in (IPV4, IPV6, *MPLS):
         return follow(data, protocol, at, end)
+    if protocol == PPTP:
+        return ppp(data, at, end)
     if protocol == ERSPAN and sequence:
         at += 8
     elif protocol == ERSPAN_3:

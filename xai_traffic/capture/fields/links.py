@@ -193,7 +193,7 @@ def name_wireless(spans: Spans, padded: bool = False) -> None:
 _LINKS: dict[int, Callable[[Spans], None]] = {
     0: _name_loopback,
     1: name_ethernet,
-    9: name_ppp,
+    9: _name_ppp_serial,
     50: _name_ppp_serial,
     51: _name_pppoe,
     104: _name_hdlc,

@@ -36,8 +36,9 @@ def _name_gre(spans: Spans) -> None:
         spans.take_all(*(key if pptp else (("gre.key", 4),)))
     if flags & tunnels.GRE_SEQUENCE:
         spans.take("gre.sequence_number", 4)
-    if pptp:
-        spans.take("gre.ack_number", 4 if more & tunnels.GRE_ACKNOWLEDGE else 0)
+    if pptp and more & tunnels.GRE_ACKNOWLEDGE:
+        spans.take("gre.ack_number", 4)
+    if protocol == tunnels.PPTP:
         name_ppp(spans)
     elif protocol == tunnels.ERSPAN:
         if flags & tunnels.GRE_SEQUENCE:  # type II; type I has no header of its own

@@ -161,12 +161,11 @@ static Drop find_ip(uint32_t link, const uint8_t *bytes, Place *place)
         return loopback(bytes, place, 4);
     case 1:
         return ethernet(bytes, place);
-    case 9:
-        return ppp(bytes, place, 0xFF);
     case 12: /* raw IP, under three numbers */
     case 14:
     case 101:
         return raw(bytes, place);
+    case 9: /* PPP, as files and as serial lines have it */
     case 50:
         return ppp_serial(bytes, place);
     case 51:

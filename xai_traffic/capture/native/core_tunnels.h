@@ -60,6 +60,8 @@ static bool enter_gre(const uint8_t *bytes, Place *place)
     place->at += 4 + (p[0] & GRE_CHECKSUM ? 4 : 0) + (p[0] & GRE_KEY ? 4 : 0) + sequence;
     if (type == TYPE_IPV4 || type == TYPE_IPV6 || is_mpls(type))
         return follow(bytes, place, type, false) == KEPT;
+    if (type == TYPE_PPTP)
+        return ppp(bytes, place, 0xFF) == KEPT;
     if (type == TYPE_ERSPAN_3) {
         if (!need(place, 12))
             return false;
