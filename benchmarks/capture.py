@@ -213,6 +213,9 @@ def about(seed: int, bench: Bench) -> dict:
             shown = subprocess.run([name, "--version"], capture_output=True, text=True)
             found = re.search(r"\d+\.\d+(\.\d+)?", shown.stdout + shown.stderr)
             versions[name] = found[0] if found else "?"
+    if shutil.which("PcapSplitter"):
+        shown = subprocess.run(["PcapSplitter", "-v"], capture_output=True, text=True)
+        versions["PcapSplitter"] = shown.stdout.split()[1].removeprefix("v")
     return {
         "date": time.strftime("%Y-%m-%d"),
         "processor": processor,

@@ -241,9 +241,8 @@ class Bench:
         return python
 
     def _splitter(self, capture: pathlib.Path) -> Run:
-        at = shutil.which("PcapSplitter") or (self.peers and self.peers / "bin" / "PcapSplitter")
-        there = at is not None and pathlib.Path(at).exists()
-        absent = "" if there else "PcapPlusPlus is in no package index: put it on the PATH"
+        at = shutil.which("PcapSplitter")
+        absent = "" if at else "PcapPlusPlus is in no package index: put it on the PATH"
         out = self.folder / "split"
         out.mkdir(exist_ok=True)
         command = [str(at), "-f", str(capture), "-o", str(out), "-m", "connection", "-i", FILTER]

@@ -6,11 +6,13 @@ import statistics
 
 from capture_cases import TO_DISK, Bench
 
+ROUTE = ("PcapSplitter", "heiFIP")
+
 
 def summary(records: list[dict], case: str) -> list[dict]:
     """Return a row for each thing measured in a case: medians, and ours as a multiple of it."""
     rows = []
-    of_case = [record for record in records if record["case"] == case]
+    of_case = _with_route([record for record in records if record["case"] == case])
     ours, disk = (
         {record["round"]: record for record in of_case if record["name"] == base}
         for base in (of_case[0]["name"], TO_DISK if case == "tiles" else None)
@@ -36,6 +38,20 @@ def summary(records: list[dict], case: str) -> list[dict]:
         row["whole_process"] = done[0].get("whole_process", False)
         rows.append(row)
     return rows
+
+
+def _with_route(records: list[dict]) -> list[dict]:
+    """Add what the seed's way to images takes: a round of PcapSplitter, then one of heiFIP."""
+    parts = {(r["name"], r["round"]): r for r in records if "seconds" in r and r["name"] in ROUTE}
+    routes = []
+    for number in sorted({number for _, number in parts}):
+        steps = [parts.get((name, number)) for name in ROUTE]
+        if all(steps):
+            seconds = sum(step["seconds"] for step in steps)
+            route = {**steps[-1], "name": "the seed's route", "note": "the two rows above"}
+            route |= {"seconds": seconds, "per_second": steps[-1]["amount"] / seconds}
+            routes.append(route | {"peak": max(step["peak"] or 0 for step in steps)})
+    return records + routes
 
 
 def _ratio(ours: dict, other: dict) -> float | None:

@@ -180,6 +180,7 @@ def test_ratios_are_formed_within_rounds(part):
     assert rows["slow"]["ratio"] == 2 and rows["slow"]["runs"] == 1
     assert rows["limit"]["ratio"] == pytest.approx(1e-9)  # of other units: how much sooner
     assert rows["gone"]["absent"] == "not there" and rows["tool"]["disk"] is None
+    assert "the seed's route" not in rows
     to_disk = record(report.TO_DISK, 1, 20.0)
     records = [{**each, "case": "tiles"} for each in (*records, to_disk)]
     rows = {row["name"]: row for row in report.summary(records, "tiles")}
@@ -190,3 +191,7 @@ def test_ratios_are_formed_within_rounds(part):
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
     assert "| tool | 10 | 10 | 5 x | 5 - 10 | 2 x | 1 MB | 3 |  |" in lines
     assert "absent: not there" in next(line for line in lines if "gone" in line)
+    amount = {"amount": 100, "note": ""}
+    route = [record("PcapSplitter", 0, 50.0, **amount), record("heiFIP", 0, 12.5, **amount)]
+    row = report.summary([record("ours", 0, 100.0), *route], "small")[-1]
+    assert (row["name"], row["seconds"], row["per_second"]) == ("the seed's route", 10, 10)
