@@ -43,9 +43,12 @@ PATIENCE = 600
 
 PACKAGES = {
     "python": ["scapy", "dpkt", "nfstream", "py-pcapplusplus"],
-    "heifip": ["heifip==1.1.1", "scapy==2.5.0", "cryptography==41.0.1"],
+    "heifip": [
+        *("heifip==1.1.1", "scapy==2.5.0", "cryptography==41.0.1"),
+        *("click", "numpy<2", "pillow", "tqdm"),
+    ],
 }
-"""Peers by virtual environment; heiFIP needs versions of its own and declares neither."""
+"""Peers by virtual environment; heiFIP declares nothing of what it needs, nor in which version."""
 
 
 def main() -> None:

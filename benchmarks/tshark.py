@@ -61,7 +61,7 @@ OPTIONS = (
 TRANSPORTS = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}
 GROUPS = ("Ethernet", "IP", "TCP", "UDP", "DNS", "TLS ClientHello", "HTTP head")
 PREFIXES = {
-    **{"eth": "Ethernet", "tcp": "TCP", "udp": "UDP", "dns": "DNS"},
+    **{"eth": "Ethernet", "tcp": "TCP", "mptcp": "TCP", "udp": "UDP", "dns": "DNS"},
     **dict.fromkeys(("ip", "ipv6", "mip6", "ah"), "IP"),
 }
 
@@ -284,7 +284,7 @@ def compare_fields(row: Any, tile: bytes, layers: list[Layer]) -> tuple[Counter,
         elif not own:
             counts[group, "unseen"] += size
             reasons[group, f"unseen: tshark has no {protocol} here, but {names[-1]}"] += size
-        elif cut and field.start >= max(end for ranges in own for _, end in ranges):
+        elif cut and field.start > max(start for ranges in own for start, _ in ranges):
             counts[group, "unseen"] += size
             reasons[group, f"unseen: tshark stops in a message that is cut ({cut[-1]})"] += size
         else:

@@ -180,6 +180,7 @@ def examples() -> dict[str, tuple[int, list[Piece]]]:
         "gre ethernet": (1, [*outer_ethernet, *ip4(47, gre("6558", inner_ethernet), "#1")]),
         "gre mpls": (1, [*outer, *ip4(47, gre("8847", mpls(session(), ["00c0a1"])), "#1")]),
         "gre ppp": (1, [*outer, *ip4(47, gre("880b", [*ppp, *session()]), "#1")]),
+        "gre aruba": (1, [*outer, *ip4(47, gre("8200", [*station, *session()]), "#1")]),
         "pptp": (1, [*outer, *ip4(47, [*pptp, *session()], "#1")]),
         "erspan II": (
             1,

@@ -11,6 +11,7 @@ from xai_traffic.capture.records import NONE, TUNNELS
 IN4 = made.ipv4(made.tcp(7, 9, data=b"hello"), source="192.168.0.7", destination="192.168.0.9")
 IN6 = made.ipv6(made.tcp(7, 9, data=b"hello"), source="fd99::7", destination="fd99::9")
 FRAME = made.ethernet(IN4)
+WIFI = made.wireless(made.snap(IN4))
 FRAME6 = made.ethernet(IN6, kind=0x86DD, tags=[0x8100])
 
 
@@ -77,6 +78,10 @@ CASES = {
     "erspan 3": (gre(bytes(12) + FRAME6, protocol=0x22EB), "gre", 1, 54),
     "erspan 3 and more": (gre(bytes(11) + b"\1" + bytes(8) + FRAME, protocol=0x22EB), "gre", 1, 58),
     "erspan 3 cut": (gre(bytes(11), protocol=0x22EB),),
+    "gre aruba": (gre(WIFI, protocol=0x8200), "gre", 1, 56),
+    "gre aruba, another": (gre(WIFI, protocol=0x8370), "gre", 1, 56),
+    "gre aruba, none": (gre(WIFI, protocol=0x8201),),
+    "gre aruba encrypted": (gre(made.wireless(made.snap(IN4), control=0x4008), protocol=0x8200),),
     "pptp": (
         gre(b"\xff\x03\x00\x21" + IN4, protocol=0x880B, flags=0x30, version=1, fields=bytes(8)),
         "gre",

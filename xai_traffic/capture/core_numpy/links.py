@@ -157,7 +157,7 @@ def _ppi(data: bytes, at: int, end: int) -> Found:
 
 def _prism(data: bytes, at: int, end: int) -> tuple[int, int]:
     need(end, at + 144)
-    return _wireless(data, at + 144, end)
+    return wireless(data, at + 144, end)
 
 
 def _radiotap(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -181,10 +181,10 @@ def _radiotap(data: bytes, at: int, end: int) -> tuple[int, int]:
         if offset >= length:
             raise Dropped(MALFORMED)
         flags = data[at + offset]
-    return _wireless(data, at + length, end, padded=bool(flags & RADIOTAP_PADDED))
+    return wireless(data, at + length, end, padded=bool(flags & RADIOTAP_PADDED))
 
 
-def _wireless(data: bytes, at: int, end: int, padded: bool = False) -> tuple[int, int]:
+def wireless(data: bytes, at: int, end: int, padded: bool = False) -> tuple[int, int]:
     """Walk an IEEE 802.11 data frame; `padded`: its header fills a multiple of 4 bytes."""
     need(end, at + 2)
     control = little(data, at, 2)
@@ -216,7 +216,7 @@ _LINKS: dict[int, Callable[[bytes, int, int], Found]] = {
         ((9, 50), _ppp_serial),
         ((51,), _pppoe),
         ((104,), _typed(4, 2)),  # Cisco HDLC
-        ((105,), _wireless),
+        ((105,), wireless),
         ((109,), _loopback(12)),  # ENC
         ((113,), _cooked(16, 14)),  # SLL
         ((119,), _prism),

@@ -1,12 +1,13 @@
 """Find the IP header that a datagram carries for others. Part of the plain core.
 
 Sources: RFC 2003 (IP in IP), RFC 4213 (6in4), RFC 2784 and RFC 2890 (GRE), RFC 2637 (PPTP's GRE),
-draft-foschiano-erspan (ERSPAN), RFC 7348 (VXLAN), RFC 8926 (Geneve), 3GPP TS 29.281 (GTP-U),
-RFC 4380 (Teredo).
+draft-foschiano-erspan (ERSPAN), Wireshark's packet-gre.h (Aruba), RFC 7348 (VXLAN), RFC 8926
+(Geneve), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo).
 """
 
 from __future__ import annotations
 
+from xai_traffic.capture.core_numpy.links import wireless
 from xai_traffic.capture.core_numpy.octets import NOT_IP, Dropped, need, number
 from xai_traffic.capture.core_numpy.shims import IPV4, IPV6, MPLS, ethernet, follow, ppp
 from xai_traffic.capture.records import TUNNELS, UDP
@@ -18,6 +19,8 @@ VXLAN_PORT, GENEVE_PORT, GTP_PORT, TEREDO_PORT = 4789, 6081, 2152, 3544
 MAX_TUNNELS = 4
 
 BRIDGED, PPTP, ERSPAN, ERSPAN_3 = 0x6558, 0x880B, 0x88BE, 0x22EB
+ARUBA = range(0x8200, 0x8380, 0x10)
+"""Types of GRE with which Aruba's access points send the 802.11 frames they heard."""
 GRE_CHECKSUM, GRE_ROUTING, GRE_KEY, GRE_SEQUENCE, GRE_ACKNOWLEDGE = 0x80, 0x40, 0x20, 0x10, 0x80
 GTP_USER_DATA, GTP_OPTIONS, GTP_EXTENDED = 255, 7, 4
 MAX_GTP_EXTENSIONS = 16
@@ -65,6 +68,8 @@ def _gre(data: bytes, at: int, end: int) -> tuple[int, int]:
         return follow(data, protocol, at, end)
     if protocol == PPTP:
         return ppp(data, at, end)
+    if protocol in ARUBA:
+        return wireless(data, at, end)
     if protocol == ERSPAN and sequence:
         at += 8
     elif protocol == ERSPAN_3:

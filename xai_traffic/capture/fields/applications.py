@@ -43,6 +43,7 @@ METHODS = (
 )
 _REQUEST = re.compile(rb"(" + METHODS + rb") +([^\r\n ]+)(?: (HTTP/\d\.\d)?)?")
 _RESPONSE = re.compile(rb"(HTTP/\d\.\d) (\d{3})(?: ([^\r\n]*))?")
+_NOTIFICATIONS = (b"NOTIFY", b"SUBSCRIBE", b"UNSUBSCRIBE")
 _LINE_END = re.compile(rb"\r\n?|\n")
 _HEADER_LINE = re.compile(rb"[ !#-'*+\-.0-9A-Z^-z|~]*(?::|\Z)")  # a name of a header, or its start
 _HEADERS = re.compile(
@@ -116,7 +117,8 @@ def name_http(spans: Spans) -> None:
 
     The head ends with an empty line, or before the first one that is no header.
     A header's field is its whole line, as in Wireshark, which knows the common ones by name and
-    calls the others `http.request.line` and `http.response.line`. Blanks and line ends of the
+    calls the others `http.request.line` and `http.response.line`, those of notifications (SSDP)
+    `http.unknown_header`. Blanks and line ends of the
     first line, and the empty line, which have no name there, are `http`.
     """
     line = http_line(spans.peek(spans.left))
@@ -128,6 +130,10 @@ def name_http(spans: Spans) -> None:
         if line.re is _RESPONSE
         else ("http.request.method", "http.request.uri", "http.request.version")
     )
+    if line.re is _RESPONSE:
+        other = "http.response.line"
+    else:
+        other = "http.unknown_header" if line[1] in _NOTIFICATIONS else "http.request.line"
     for group, name in enumerate(names, 1):
         start, end = line.span(group)
         if end > start:
@@ -142,7 +148,7 @@ def name_http(spans: Spans) -> None:
             break
         if not _HEADER_LINE.match(raw):  # as in Wireshark, which does not unfold headers either
             break
-        spans.take(_header_name(raw, "response" if line.re is _RESPONSE else "request"), size)
+        spans.take(_header_name(raw) or other, size)
     spans.rest("http.file_data")
 
 
@@ -152,8 +158,9 @@ def _line_size(spans: Spans) -> int:
     return found.end() if found else spans.left
 
 
-def _header_name(line: bytes, side: str) -> str:
+def _header_name(line: bytes) -> str | None:
+    """Return the name of a header's field, None if it has none of its own."""
     key = line.split(b":", 1)[0].lower().replace(b"-", b"_").decode("latin-1")
     if key == "content_length":
         return "http.content_length_header"
-    return f"http.{key}" if _HEADERS.fullmatch(key) else f"http.{side}.line"
+    return f"http.{key}" if _HEADERS.fullmatch(key) else None

@@ -23,6 +23,7 @@ TCP_OPTIONS = {
     19: "tcp.options.md5",
     28: "tcp.options.user_to",
     29: "tcp.options.ao",
+    30: "mptcp",
     34: "tcp.options.tfo",
     253: "tcp.options.experimental",
     254: "tcp.options.experimental",

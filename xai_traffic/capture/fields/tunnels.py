@@ -6,6 +6,7 @@ The walk is that of `core_numpy/tunnels.py`, which says where the formats are de
 from __future__ import annotations
 
 from xai_traffic.capture.core_numpy import tunnels
+from xai_traffic.capture.fields.links import name_wireless
 from xai_traffic.capture.fields.shims import name_ethernet, name_ppp, name_shims
 from xai_traffic.capture.fields.spans import Spans
 
@@ -52,6 +53,8 @@ def _name_gre(spans: Spans) -> None:
         if spans.take_number("erspan.hw", 2) & 1:
             spans.take_all(("erspan.platid", 4), ("erspan", 4))
         name_ethernet(spans)
+    elif protocol in tunnels.ARUBA:
+        name_wireless(spans)
     elif protocol == tunnels.BRIDGED:
         name_ethernet(spans)
     else:

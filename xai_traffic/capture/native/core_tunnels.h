@@ -1,8 +1,8 @@
 /* Into the IP header that a datagram carries for others. Part of the capture core.
  *
  * Sources: RFC 2003 (IP in IP), RFC 4213 (6in4), RFC 2784 and RFC 2890 (GRE), RFC 2637 (PPTP's GRE),
- * draft-foschiano-erspan (ERSPAN), RFC 7348 (VXLAN), RFC 8926 (Geneve), 3GPP TS 29.281 (GTP-U),
- * RFC 4380 (Teredo).
+ * draft-foschiano-erspan (ERSPAN), Wireshark's packet-gre.h (Aruba), RFC 7348 (VXLAN), RFC 8926
+ * (Geneve), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo).
  */
 #ifndef XAI_TRAFFIC_CORE_TUNNELS_H
 #define XAI_TRAFFIC_CORE_TUNNELS_H
@@ -11,6 +11,7 @@
 #include "core_links.h"
 
 enum { TYPE_BRIDGED = 0x6558, TYPE_PPTP = 0x880B, TYPE_ERSPAN = 0x88BE, TYPE_ERSPAN_3 = 0x22EB };
+enum { ARUBA_FIRST = 0x8200, ARUBA_LAST = 0x8370 }; /* 802.11 frames that access points heard */
 enum { GRE_CHECKSUM = 0x80, GRE_ROUTING = 0x40, GRE_KEY = 0x20, GRE_SEQUENCE = 0x10 };
 enum { GRE_ACKNOWLEDGE = 0x80 };
 enum { GTP_DATA = 255, GTP_OPTIONS = 7, GTP_EXTENDED = 4, MAX_GTP_EXTENSIONS = 16 };
@@ -62,6 +63,8 @@ static bool enter_gre(const uint8_t *bytes, Place *place)
         return follow(bytes, place, type, false) == KEPT;
     if (type == TYPE_PPTP)
         return ppp(bytes, place, 0xFF) == KEPT;
+    if (type >= ARUBA_FIRST && type <= ARUBA_LAST && type % 16 == 0)
+        return wireless(bytes, place, false) == KEPT;
     if (type == TYPE_ERSPAN_3) {
         if (!need(place, 12))
             return false;
