@@ -7,8 +7,8 @@ import os
 import stat
 from collections.abc import Generator
 
-from xai_traffic.capture.read_ahead import Ahead
-from xai_traffic.capture.reader import CHUNK, STANDARD_INPUT, Piece
+from xai_traffic.capture.read_ahead import Ahead, Piece
+from xai_traffic.capture.reader import CHUNK, STANDARD_INPUT
 
 AHEAD = 64 << 20
 """Bytes read ahead while the reader of the pieces is busy; then the stream has to wait."""

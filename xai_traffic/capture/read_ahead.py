@@ -6,6 +6,10 @@ import collections
 import contextlib
 import threading
 from collections.abc import Callable, Generator
+from typing import TypeAlias
+
+Piece: TypeAlias = bytes | memoryview
+"""Bytes of a stream; its memory may be used again once the next piece is asked for."""
 
 AHEAD = 4
 """Pieces that are made before they are asked for, at most."""
@@ -14,13 +18,11 @@ IN_USE = AHEAD + 2
 """Pieces whose memory `read_ahead` needs at a time: also the one just made, and the one given."""
 
 
-def read_ahead(
-    chunks: Generator[bytes | memoryview, None, None], *, wait: bool
-) -> Generator[bytes | memoryview, None, None]:
+def read_ahead(chunks: Generator[Piece, None, None], *, wait: bool) -> Generator[Piece, None, None]:
     """Yield the pieces of a stream, which a thread makes from the first one asked for on.
 
-    A piece is good until the next one is asked for, if the stream leaves it alone until IN_USE
-    further ones were. Closed early, it ends the thread, which closes the stream.
+    A piece is good until the next one is asked for, if the stream leaves its memory alone until
+    IN_USE further ones were. Closed early, it ends the thread, which closes the stream.
 
     Args:
         chunks: the stream; its time should go into code that lets other threads run.
@@ -53,13 +55,13 @@ class Ahead:
 
     def __init__(
         self,
-        chunks: Generator[bytes | memoryview, None, None],
+        chunks: Generator[Piece, None, None],
         most: int,
-        weigh: Callable[[bytes | memoryview], int] = len,
+        weigh: Callable[[Piece], int] = len,
     ):
         self._chunks, self._most, self._weigh = chunks, most, weigh
         self._changed = threading.Condition()
-        self._made: collections.deque[bytes | memoryview] = collections.deque()
+        self._made: collections.deque[Piece] = collections.deque()
         self._weight = 0
         self._ended = self._closed = False
         self._error: Exception | None = None
@@ -88,7 +90,7 @@ class Ahead:
             self._ended, self._error = True, error
             self._changed.notify_all()
 
-    def take(self, seconds: float | None = None, size: int = 0) -> bytes | memoryview | None:
+    def take(self, seconds: float | None = None, size: int = 0) -> Piece | None:
         """Return the next piece, None behind the last.
 
         Args:

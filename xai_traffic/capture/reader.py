@@ -8,20 +8,17 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from xai_traffic.capture.decompress import MAGIC, compression_of, decompressed
 from xai_traffic.capture.inputs import STANDARD_INPUT, capture_name, find_captures
-from xai_traffic.capture.read_ahead import IN_USE, read_ahead
+from xai_traffic.capture.read_ahead import IN_USE, Piece, read_ahead
 from xai_traffic.errors import CaptureError
 
-__all__ = ["CHUNK", "STANDARD_INPUT", "Piece", "capture_name", "find_captures", "open_chunks"]
+__all__ = ["CHUNK", "STANDARD_INPUT", "capture_name", "find_captures", "open_chunks"]
 
 CHUNK = 512 * 1024
 """Most bytes of a piece: it stays in the processor's cache while it is read."""
-
-Piece: TypeAlias = bytes | memoryview
-"""Bytes of a stream; its memory is used again once the next piece is asked for."""
 
 
 def open_chunks(
