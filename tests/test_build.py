@@ -1,17 +1,15 @@
 """Captures to datasets: every packet accounted for, nothing half done, bad beside good."""
 
-import gzip
 import io
 import json
 import logging
-import multiprocessing
 import os
 import pathlib
 import struct
-import threading
 
 import numpy as np
 import pytest
+from labelled_captures import FIVE, check_account, packet, packets_in, write_capture, write_folder
 
 from xai_traffic.capture.masking import apply_mask
 from xai_traffic.capture.rules import ReadingRules
@@ -24,58 +22,12 @@ from xai_traffic.data.loader import Loader
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import CaptureError, ConfigError, DatasetError
 
-FIVE = ReadingRules(rule="five_tuple")
 CLOSE = ReadingRules(rule="five_tuple", mask="addresses+ports")
-
-
-def packet(host: int, payload: bytes, *, back=False, port=443) -> bytes:
-    """Return an Ethernet frame of a UDP packet between 10.0.0.`host` and a server."""
-    client, server = bytes([10, 0, 0, host]), bytes([192, 0, 2, 1])
-    ends = (server, client) if back else (client, server)
-    ports = (port, 40000) if back else (40000, port)
-    udp = struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + b"".join(ends)
-    return bytes(12) + b"\x08\x00" + ip + udp
-
-
-ARP = bytes(12) + b"\x08\x06" + bytes(28)
-
-
-def write_capture(path: pathlib.Path, frames: list[bytes], *, cut=0) -> pathlib.Path:
-    """Write a pcap of the frames, without its last `cut` bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    for second, frame in enumerate(frames):
-        data += struct.pack("<IIII", second, 0, len(frame), len(frame)) + frame
-    data = data[: len(data) - cut]
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
-    """Two classes: web with two-way sessions, bot with copies, a neighbour's image and ARP."""
-    captures = tmp_path / "captures"
-    web = [frame for host in range(20) for frame in (packet(host, bytes([host])), ARP)]
-    web += [packet(host, b"answer", back=True) for host in range(20)]
-    write_capture(captures / "Benign" / "web.pcap", web)
-    bot = [packet(host, b"beacon %d" % (host % 3)) for host in range(10)]
-    bot += [packet(99, bytes([4])), packet(99, b"answer", back=True), ARP[:13]]
-    write_capture(captures / "Malware" / "bot.pcap.gz", bot)
-    return captures
-
-
-def packets_in(manifest):
-    return sum(row["packets"] for row in manifest["captures"])
-
-
-def check_account(manifest):
-    """Check the books from the manifest alone."""
-    for row in [*manifest["captures"], *manifest["per_class"].values()]:
-        assert row["packets"] == row["kept"]["packets"] + sum(row["dropped"].values())
-        assert row["sessions"] == row["kept"]["sessions"] + sum(row["dropped_sessions"].values())
-    of_classes = sum(row["packets"] for row in manifest["per_class"].values())
-    assert of_classes == packets_in(manifest)
+    return write_folder(tmp_path / "captures")
 
 
 def test_captures_become_a_dataset(folder, tmp_path):
@@ -121,41 +73,6 @@ def test_big_captures_go_through_a_file(folder, tmp_path, monkeypatch):
     convert([folder], tmp_path / "two", rules=FIVE)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
-
-
-def test_workers_make_the_same_dataset(folder, tmp_path, monkeypatch):
-    write_capture(folder / "Benign" / "cut.pcap", [packet(1, b"x"), packet(2, b"y")], cut=5)
-    monkeypatch.setattr(spool, "_PIECE", 1000)
-    convert([folder], tmp_path / "one", rules=FIVE)
-    made = convert([folder], tmp_path / "two", rules=FIVE, workers=3)
-    assert [name for name, _ in made.failures] == ["Benign/cut.pcap"]
-    for file in (tmp_path / "one").iterdir():
-        if file.suffix != ".parquet":  # the workers do not know of the pieces above
-            assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
-    assert open_dataset(tmp_path / "one").table.equals(open_dataset(tmp_path / "two").table)
-
-
-def test_a_worker_that_dies_costs_its_capture_alone(folder, tmp_path):
-    killer = folder / "killer.pcap"
-    os.mkfifo(killer)  # a pipe keeps the worker waiting
-
-    def kill_its_reader():
-        with open(killer, "wb"):
-            for process in multiprocessing.active_children():
-                held = pathlib.Path(f"/proc/{process.pid}/fd").iterdir()
-                if any(os.path.realpath(link) == str(killer) for link in held):
-                    process.kill()
-                    process.join()
-                    return  # the other worker may be gone at any moment now
-
-    thread = threading.Thread(target=kill_its_reader)
-    thread.start()
-    made = convert([killer, folder], tmp_path / "out", rules=FIVE, workers=2)
-    thread.join()
-    assert [name for name, _ in made.failures] == [str(killer)]
-    assert "died" in made.failures[0][1]
-    check_account(made.manifest)
-    assert [row["kept"]["sessions"] for row in made.manifest["captures"]] == [0, 20, 11]
 
 
 def test_duplicates_and_images_under_two_labels(folder, tmp_path):
