@@ -1,5 +1,6 @@
 """Captures read side by side: the same dataset, and one process's end costs one capture."""
 
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -10,7 +11,8 @@ from labelled_captures import FIVE, check_account, packet, write_capture, write_
 
 from xai_traffic.data import spool
 from xai_traffic.data.build import convert
-from xai_traffic.data.store import open_dataset
+from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.errors import DatasetError
 
 
 @pytest.fixture
@@ -51,3 +53,15 @@ def test_a_worker_that_dies_costs_its_capture_alone(folder, tmp_path):
     assert "died" in made.failures[0][1]
     check_account(made.manifest)
     assert [row["kept"]["sessions"] for row in made.manifest["captures"]] == [0, 20, 11]
+
+
+def test_workers_end_with_a_full_disk(folder, tmp_path, monkeypatch):
+    def append(self, tiles, packets):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(DatasetWriter, "append", append)
+    with pytest.raises(DatasetError, match="No space left") as caught:
+        convert([folder], tmp_path / "out", rules=FIVE, workers=2)
+    assert set(multiprocessing.active_children()) <= before  # while the error is still held
+    assert caught.value.__cause__ is not None and not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -125,8 +126,10 @@ def convert(
             else:
                 jobs = [_job(each, rules, table, folder.parent) for each in found]
                 readings = read_captures(jobs, workers, told)
-            for parts in readings:
-                making.add(parts)
+            with contextlib.closing(readings):  # it ends the workers, whatever happens here
+                for parts in readings:
+                    with contextlib.closing(parts):
+                        making.add(parts)
             manifest = making.finish(spec, seed)
         return Conversion(out, manifest, making.failures)
     except OSError as error:

@@ -11,7 +11,7 @@ import pathlib
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,8 +31,10 @@ def usable_processors() -> int:
 
 def read_captures(
     jobs: Sequence[Job], workers: int, told: Callable[[int], None]
-) -> Iterator[Generator[Part, None, Summary]]:
+) -> Generator[Generator[Part, None, Summary], None, None]:
     """Yield for each capture in turn the generator of its parts; use it up before the next.
+
+    Close it if it is not used up: that ends the workers.
 
     Args:
         jobs: the captures.
