@@ -115,11 +115,11 @@ def http_line(data: bytes) -> re.Match[bytes] | None:
 def name_http(spans: Spans) -> None:
     """Name an HTTP/1 head (RFC 9112) and what follows it, the start of the body.
 
-    The head ends with an empty line, or before the first one that is no header.
-    A header's field is its whole line, as in Wireshark, which knows the common ones by name and
-    calls the others `http.request.line` and `http.response.line`, those of notifications (SSDP)
-    `http.unknown_header`. Blanks and line ends of the
-    first line, and the empty line, which have no name there, are `http`.
+    The head ends with an empty line, or before the first one that is no header. A header's field
+    is its whole line, as in Wireshark, which knows the common ones by name and calls the others
+    `http.request.line` and `http.response.line`, those of notifications (SSDP)
+    `http.unknown_header`. Blanks and line ends of the first line, and the empty line, which have
+    no name there, are `http`.
     """
     line = http_line(spans.peek(spans.left))
     if line is None:
