@@ -284,13 +284,26 @@ def compare_fields(row: Any, tile: bytes, layers: list[Layer]) -> tuple[Counter,
         elif not own:
             counts[group, "unseen"] += size
             reasons[group, f"unseen: tshark has no {protocol} here, but {names[-1]}"] += size
-        elif cut and field.start > max(start for ranges in own for start, _ in ranges):
+        elif cut and field.start >= _end_of_leaves(own):
             counts[group, "unseen"] += size
             reasons[group, f"unseen: tshark stops in a message that is cut ({cut[-1]})"] += size
         else:
             counts[group, "differs"] += size
             reasons[group, f"{name}, tshark has {_narrowest(theirs, field.start)}"] += size
     return counts, reasons
+
+
+def _end_of_leaves(own: list[set[tuple[int, int]]]) -> int:
+    """Return where the last range ends that is not the whole of others: a record is, of its fields.
+
+    Behind it tshark has named nothing, though the record around may go on.
+    """
+    every = set().union(*own)
+    return max(
+        end
+        for start, end in every
+        if not any(start <= first and last <= end for first, last in every - {(start, end)})
+    )
 
 
 def _narrowest(theirs: dict[str, set[tuple[int, int]]], at: int) -> str:
