@@ -12,6 +12,7 @@ import pytest
 from small_dataset import CLASSES, make_dataset, tiny_config
 
 from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.models import build
 from xai_traffic.training import loop
 from xai_traffic.training.augment import (
     augment,
@@ -35,6 +36,7 @@ from xai_traffic.training.losses import (
 )
 from xai_traffic.training.metrics import add_batch, empty_sums, scores_of
 from xai_traffic.training.optim import make_optimizer, make_schedule, move_average
+from xai_traffic.training.remat import REMAT, rematerialised
 from xai_traffic.training.stopping import Stopping
 
 RNG = jax.random.key(0)
@@ -72,6 +74,44 @@ def test_learns_and_leaves_everything_behind(dataset, tmp_path):
         "_hparams_/session_start_info",
         "_hparams_/session_end_info",
     } <= tags
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_same_bits_whether_tiles_stay_on_the_device_or_come_with_the_batch(dataset, tmp_path, pack):
+    results = [
+        train(
+            tiny_config(dataset, **{"data.device_budget": budget, "data.pack": pack}),
+            tmp_path / str(budget),
+        )
+        for budget in (4.0, 0.0)
+    ]
+    assert results[0]["params_sha256"] == results[1]["params_sha256"]
+    assert results[0]["best"] == results[1]["best"]
+    assert results[0]["seconds_to_first_step"] > 0
+
+
+@pytest.mark.parametrize("family", ["vit", "xception"])
+def test_remat_keeps_less_and_changes_no_gradient(family):
+    model = build(family, 3, variant="debug")
+    variables = model.init(RNG)
+    images = np.random.default_rng(0).integers(0, 256, (4, 128, 128, 1)).astype(np.float32)
+
+    def loss(params):
+        return jnp.sin(model.apply_train({**variables, "params": params}, images, RNG)[0]).sum()
+
+    gradients, kept = {}, {}
+    for choice in REMAT:
+        function = rematerialised(loss, choice)
+        gradients[choice] = jax.jit(jax.grad(function))(variables["params"])
+        backward = jax.eval_shape(lambda p, f=function: jax.vjp(f, p)[1], variables["params"])
+        kept[choice] = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
+    assert kept["blocks"] < kept["products"] < kept["none"]
+    for choice in ("products", "blocks"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+            gradients[choice],
+            gradients["none"],
+        )
 
 
 def test_loss_that_is_not_finite_names_step_sessions_and_checkpoint(dataset, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from xai_traffic.capture.images import images_of
 from xai_traffic.ops import depthwise, pooling
-from xai_traffic.ops.tiles import images_from_rows, images_from_tiles, tiles_from_images
+from xai_traffic.ops.attention import attention, library_attention
+from xai_traffic.ops.tiles import gather_tiles, images_from_tiles, tiles_from_images
 
 
 def test_pixel_is_the_byte_the_design_names():
@@ -36,7 +37,9 @@ def test_images_of_tiles_on_the_device_are_those_of_the_host():
     first = (np.cumsum(count) - count).astype(np.int32)
     first[1] = 10_000  # of no tiles
     chosen = np.array([4, 1, 0, 2, 3, 3])
-    made = images_from_rows(jax.device_put(tiles), first[chosen], count[chosen])
+    dense = jax.jit(gather_tiles)(jax.device_put(tiles), first[chosen], count[chosen])
+    assert dense.shape == (6, 64, 256) and dense.dtype == jnp.uint8
+    made = images_from_tiles(dense)
     assert made.shape == (6, 128, 128, 1) and made.dtype == jnp.float32
     np.testing.assert_array_equal(made[..., 0], images_of(tiles, first[chosen], count[chosen]))
 
@@ -111,3 +114,24 @@ def test_ties_split_the_gradient_and_conserve_it():
         jnp.ones((1, 4, 4, 1))
     )
     np.testing.assert_array_equal(gradient, np.full((1, 4, 4, 1), 0.25))
+
+
+@pytest.mark.parametrize("length", [7, 8])
+@pytest.mark.parametrize("masked", ["none", "keys", "pairs"])
+def test_library_attention_equals_ours(length, masked):
+    rng = np.random.default_rng(4)
+    query, key, value = rng.normal(size=(3, 2, length, 3, 8)).astype(np.float32)
+    keep = None
+    if masked != "none":
+        keep = rng.random((2, 1 if masked == "keys" else length, length)) < 0.6
+        keep[..., 0] = True
+
+    def run(function, *options):
+        def value_and_gradients(*arrays):
+            mixed, pull = jax.vjp(lambda *a: function(*a, keep, *options), *arrays)
+            return mixed, *pull(jnp.cos(mixed))
+
+        return jax.jit(value_and_gradients)(query, key, value)
+
+    for ours, theirs in zip(run(attention), run(library_attention, "xla"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

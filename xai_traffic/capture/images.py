@@ -10,6 +10,8 @@ traffic classification using convolutional neural network for representation lea
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from xai_traffic.capture.assembly import EXTENT, ROW, SIDE, assemble
@@ -39,6 +41,23 @@ def tiles_of_images(images: np.ndarray) -> np.ndarray:
     """Return the dense tiles [N, 64, 256] of images [N, 128, 128]; the inverse of `grid_images`."""
     parts = images.reshape(-1, SIDE, ROW, SIDE, ROW)
     return parts.transpose(0, 1, 3, 2, 4).reshape(-1, GRID, TILE)
+
+
+def filled_tiles(images: np.ndarray, packets: int = GRID) -> np.ndarray:
+    """Return how many of the first tiles of each image there are up to the last that is not zero.
+
+    Args:
+        images: any dtype [N, 128, 128, ...].
+        packets: tiles that are looked at.
+
+    Returns:
+        int64 [N], 0..packets.
+    """
+    lines = -(-packets // SIDE) * ROW
+    width = ROW * math.prod(images.shape[3:])
+    parts = images[:, :lines].reshape(len(images), lines // ROW, ROW, SIDE, width)
+    filled = parts.any(axis=(2, 4)).reshape(len(images), lines // ROW * SIDE)[:, :packets]
+    return np.where(filled.any(axis=1), packets - filled[:, ::-1].argmax(axis=1), 0)
 
 
 def images_of(

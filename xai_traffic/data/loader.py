@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xai_traffic.capture.assembly import BatchMemory
+from xai_traffic.data.packing import Packing, pack, row_length, rows_for, slots
 from xai_traffic.data.split import philox_key
 from xai_traffic.data.spool import spans_of
 from xai_traffic.data.store import Dataset
@@ -34,10 +35,14 @@ class Loader:
 
     A batch is a dict:
         tiles    uint8 [B, G, 256], G = 64 (4 under layout ustc28), zero behind a session's tiles,
-                 read only; its memory is used again when it and all views of it are gone
+                 read only; its memory is used again when it and all views of it are gone.
+                 In its place, under `by_place`:
+        first    int32 [B], row of `Loader.tiles` of each session's first tile
+        count    int32 [B], its tiles
         labels   int32 [B]
         weights  float32 [B], 1, or 0 for the padding of a last short batch
         rows     int64 [B], rows of the dataset, -1 for padding
+        packing  `Packing` of the global batch's tokens, rows of this process; where `packets` asks
 
     Args:
         dataset: where the sessions are.
@@ -49,6 +54,13 @@ class Loader:
         process_index, process_count: which slice of each global batch this process takes.
         labels: int32 [sessions of the dataset]; default the multiclass labels.
         ram_budget_bytes: the split's tiles are copied to memory when they fit in it.
+        by_place: name tiles by their place in `tiles`, for who has put those on the device.
+        packets: packets that a model with packed tokens reads of a session; 0 for any other.
+        row_multiple: packed rows of a global batch are a multiple of it.
+
+    Attributes:
+        tiles: uint8 [T, 256], the tiles of the split, or of the whole dataset where they are more
+            than the budget.
 
     Raises:
         ConfigError: the batch does not divide among the processes, or there is nothing to load.
@@ -67,6 +79,9 @@ class Loader:
         process_count: int = 1,
         labels: np.ndarray | None = None,
         ram_budget_bytes: int = RAM_BUDGET,
+        by_place: bool = False,
+        packets: int = 0,
+        row_multiple: int = 1,
     ):
         rows = np.asarray(rows, np.int64)
         if batch_size < 1 or batch_size % process_count:
@@ -89,13 +104,14 @@ class Loader:
         self._counts = dataset.tile_counts[rows].astype(np.int64)
         self._first = dataset.first_tiles[rows].astype(np.int64)
         self._grid = dataset.grid
-        self._tiles: np.ndarray = dataset.tiles
-        if int(self._counts.sum()) * self._tiles.shape[1] <= ram_budget_bytes:
-            self._tiles = self._tiles[spans_of(self._first, self._counts)]
+        self.tiles: np.ndarray = dataset.tiles
+        if by_place or int(self._counts.sum()) * self.tiles.shape[1] <= ram_budget_bytes:
+            self.tiles = self.tiles[spans_of(self._first, self._counts)]
             self._first = np.cumsum(self._counts) - self._counts
+        self._by_place, self._packets, self._row_multiple = by_place, packets, row_multiple
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
-        share = batch_size // process_count
-        self._slice = slice(process_index * share, (process_index + 1) * share)
+        self._share = share = batch_size // process_count
+        self._process_index = process_index
         self._epoch, self._step = 0, 0
         self._ring = Ring(share, self._grid)
 
@@ -135,7 +151,7 @@ class Loader:
         order = self.order(self._epoch)
         while self._step < self._steps:
             start = self._step * self._batch_size
-            chosen = order[start : start + self._batch_size][self._slice]
+            chosen = order[start : start + self._batch_size]
             self._step += 1
             yield self._batch(chosen)
         self._epoch, self._step = self._epoch + 1, 0
@@ -147,15 +163,38 @@ class Loader:
         generator = np.random.Generator(np.random.Philox(key=philox_key(self._seed, epoch)))
         return generator.permutation(len(self._rows))
 
-    def _batch(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        size, real = self._slice.stop - self._slice.start, len(chosen)
-        labels = np.zeros(size, np.int32)
+    def _batch(self, everywhere: np.ndarray) -> dict[str, np.ndarray | Packing]:
+        size, begin = self._share, self._process_index * self._share
+        chosen = everywhere[begin : begin + size]
+        real = len(chosen)
+        labels, first, count = np.zeros((3, size), np.int32)
         weights = np.zeros(size, np.float32)
         rows = np.full(size, -1, np.int64)
         labels[:real], weights[:real], rows[:real] = self._labels[chosen], 1, self._rows[chosen]
-        memory = self._ring.take()
-        tiles = memory.fill(self._tiles, self._first[chosen], self._counts[chosen])
-        return {"tiles": tiles, "labels": labels, "weights": weights, "rows": rows}
+        batch = {"labels": labels, "weights": weights, "rows": rows}
+        if self._by_place:
+            first[:real], count[:real] = self._first[chosen], self._counts[chosen]
+            batch |= {"first": first, "count": count}
+        else:
+            memory = self._ring.take()
+            batch["tiles"] = memory.fill(self.tiles, self._first[chosen], self._counts[chosen])
+        if self._packets:
+            batch["packing"] = self._packing(everywhere)
+        return batch
+
+    def _packing(self, chosen: np.ndarray) -> Packing:
+        """Pack each process' share into rows of its own, as many for each, and return ours."""
+        length = row_length(self._packets)
+        sizes = np.ones(self._batch_size, np.int64)
+        sizes[: len(chosen)] += np.minimum(self._counts[chosen], self._packets)
+        shares = sizes.reshape(-1, self._share)
+        packed = [pack(share, length) for share in shares]
+        processes, ours = len(shares), self._process_index
+        needed = max(int(row.max()) + 1 for row, _ in packed) * processes
+        rows = rows_for(needed, self._batch_size, self._row_multiple) // processes
+        session, place, head = slots(*packed[ours], shares[ours], rows, length)
+        session[session >= 0] += ours * self._share
+        return Packing(session, place, head + np.int32(ours * rows * length))
 
 
 class Ring:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from xai_traffic.models.encoding import encode
 from xai_traffic.models.initial import glorot
@@ -94,8 +95,9 @@ class Recorder:
         tap = self.taps.pop(name, None)
         if tap is not None:
             value = value + jnp.asarray(tap).astype(value.dtype)
-        self.activations[name] = value
-        return value
+        # The name is also what rematerialisation knows it by, see training/remat.py.
+        self.activations[name] = checkpoint_name(value, name)
+        return self.activations[name]
 
     def finish(self) -> dict[str, jax.Array]:
         """Return all activations.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from xai_traffic.data.packing import Packing
 from xai_traffic.models.initial import initialise
 from xai_traffic.models.layers import Taps
 from xai_traffic.ops.tiles import GRID, SIDE
@@ -78,18 +79,52 @@ class Model:
         """
         return self.module.apply(variables, images, taps, False)
 
+    def logits(
+        self, variables: Variables, images: jax.Array, packing: Packing | None = None
+    ) -> jax.Array:
+        """Judge images as `apply` does, and say nothing of the activations: float32 [B, K].
+
+        Args:
+            packing: where the tokens of the batch stand in rows, of models that `packs` only; the
+                logits are those of the dense grid, at the cost of the packets that there are.
+        """
+        return self.module.apply(variables, images, None, False, **self._fast(packing))[0]
+
     def apply_train(
-        self, variables: Variables, images: jax.Array, rng: jax.Array, taps: Taps = None
-    ) -> tuple[jax.Array, Activations, Variables]:
+        self,
+        variables: Variables,
+        images: jax.Array,
+        rng: jax.Array,
+        packing: Packing | None = None,
+    ) -> tuple[jax.Array, Variables]:
         """Judge images as in training: batch statistics and dropout.
 
         Args:
             rng: key of this step's randomness.
+            packing: as for `logits`.
 
         Returns:
-            logits float32 [B, K], activations, and the new batch statistics ({} without any).
+            logits float32 [B, K], and the new batch statistics ({} without any).
         """
-        (logits, activations), updates = self.module.apply(
-            variables, images, taps, True, rngs={"dropout": rng}, mutable=["batch_stats"]
+        (logits, _), updates = self.module.apply(
+            variables,
+            images,
+            None,
+            True,
+            **self._fast(packing),
+            rngs={"dropout": rng},
+            mutable=["batch_stats"],
         )
-        return logits, activations, updates.get("batch_stats", {})
+        return logits, updates.get("batch_stats", {})
+
+    @property
+    def packs(self) -> bool:
+        """Whether the model takes packed tokens: it never looks at empty tiles."""
+        return getattr(self.module, "mask_empty", False)
+
+    def _fast(self, packing: Packing | None) -> dict[str, Any]:
+        if self.name == "vit":
+            return {"packing": packing, "recorded": False}
+        if packing is not None:
+            raise ValueError(f"{self.name} reads images, it takes no packed tokens")
+        return {}

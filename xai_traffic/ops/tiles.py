@@ -33,24 +33,23 @@ def images_from_tiles(tiles: jax.Array) -> jax.Array:
     return grid.reshape(-1, GRID * SIDE, GRID * SIDE, 1).astype(jnp.float32)
 
 
-@jax.jit
-def images_from_rows(tiles: jax.Array, first: jax.Array, count: jax.Array) -> jax.Array:
-    """Put images together of ragged sessions whose tiles lie on the device.
+def gather_tiles(tiles: jax.Array, first: jax.Array, count: jax.Array) -> jax.Array:
+    """Put dense sessions together of ragged ones whose tiles lie on the device.
 
     Only two numbers a session travel to the device for a batch.
 
     Args:
         tiles: uint8 [T, 256], all tiles of a dataset, T at least 1 and below 2**31.
         first: int32 [B], row of each session's first tile.
-        count: int32 [B], tiles of each session, 0 to 64; 0 is an image of zeros.
+        count: int32 [B], tiles of each session, 0 to 64; 0 is a session of zeros.
 
     Returns:
-        float32 [B, 128, 128, 1], as `images_from_tiles`; tiles that are missing are zero.
+        uint8 [B, 64, 256]; tiles that are missing are zero.
     """
     place = jnp.arange(GRID * GRID)
     row = first[:, None] + jnp.minimum(place, count[:, None] - 1)  # read none that is not shown
     dense = jnp.take(tiles, row, axis=0, mode="clip")
-    return images_from_tiles(jnp.where((place < count[:, None])[..., None], dense, 0))
+    return jnp.where((place < count[:, None])[..., None], dense, 0)
 
 
 def tiles_from_images(images: jax.Array) -> jax.Array:

@@ -21,20 +21,20 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Move this process' share of a batch to its devices.
 
     Args:
-        batch: arrays [B / processes, ...]; the shares of the processes in order make the batch.
+        batch: tree of arrays [B / processes, ...]; the shares of the processes in order make the
+            batch.
 
     Returns:
-        global arrays [B, ...].
+        global arrays [B, ...] in the same tree.
     """
     sharding = split(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array), batch
+    )
 
 
 def put_state(tree: Any, mesh: Mesh) -> Any:
@@ -50,3 +50,20 @@ def put_state(tree: Any, mesh: Mesh) -> Any:
 def local(tree: Any) -> Any:
     """Return a replicated tree as host arrays."""
     return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+
+
+def fits(bytes_a_device: int, budget: int, mesh: Mesh) -> bool:
+    """Return whether each device of this process can hold so many bytes more.
+
+    Args:
+        bytes_a_device: of an array that lies whole on every device.
+        budget: most of them; where devices tell their free memory, half of that is the most.
+    """
+    ours = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if ours[0].platform == "cpu":
+        return bytes_a_device * len(ours) <= budget  # they share the host's memory
+    for device in ours:
+        stats = device.memory_stats() or {}
+        if "bytes_limit" in stats:
+            budget = min(budget, (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2)
+    return bytes_a_device <= budget

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from xai_traffic.errors import ConfigError
 from xai_traffic.training.recipe import TASKS
+from xai_traffic.training.remat import REMAT
 
 FOLDERS = (
     pathlib.Path(__file__).parents[2] / "configs",
@@ -25,6 +26,7 @@ FOLDERS = (
 CHOICES = {
     "task": TASKS,
     "dtype": ("auto", "float32", "bfloat16"),
+    "remat": REMAT,
     "data.class_weights": ("none", "balanced"),
     "optimizer.name": ("sgd", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
@@ -34,6 +36,7 @@ AT_LEAST = {
     "batch_size": 1,
     "epochs": 1,
     "data.limit": 0,
+    "data.device_budget": 0.0,
     "optimizer.weight_decay": 0.0,
     "optimizer.warmup_epochs": 0.0,
     "optimizer.clip": 0.0,

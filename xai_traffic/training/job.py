@@ -22,7 +22,7 @@ from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.models import Model
 from xai_traffic.parallel.mesh import check_batch, make_mesh
-from xai_traffic.parallel.sharding import put_state, replicated
+from xai_traffic.parallel.sharding import fits, put_state, replicated
 from xai_traffic.terminal import log
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import flatten
@@ -33,8 +33,12 @@ from xai_traffic.training.run import CONFIG, READING, build_model, load_run, rea
 from xai_traffic.training.state import TrainState, make_state
 from xai_traffic.training.steps import compile_steps
 
-MAY_DIFFER = ("log.", "mesh.", "checkpoint.", "compilation_cache")
-"""Fields that may change when a run goes on; only `mesh.` changes parameters, by rounding."""
+MAY_DIFFER = (
+    *("log.", "mesh.", "checkpoint.", "compilation_cache"),
+    *("data.pack", "data.device_budget", "remat"),
+)
+"""Fields that may change when a run goes on; `mesh.`, `remat` and `data.pack` change parameters, by
+rounding (and by the draws of dropout), the others not at all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Job:
         schedule: learning rate by step.
         loader: of the training split.
         validation: loader of the validation split.
+        tiles: of the two splits, uint8 [T, 256] on every device; None where batches bring theirs.
         validation_rows: the dataset's rows in it, int64.
         train_step, eval_step: see `steps.compile_steps`.
         like: shapes and dtypes of the state.
@@ -62,6 +67,7 @@ class Job:
     schedule: Schedule
     loader: Loader
     validation: Loader
+    tiles: dict[str, jax.Array | None]
     validation_rows: np.ndarray
     train_step: Callable
     eval_step: Callable
@@ -91,8 +97,15 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
         split: _limited(dataset.rows(split), config.data.limit, config.seed)
         for split in ("train", "validation")
     }
-    loaders = {
-        split: Loader(
+    model = build_model(config, len(classes))
+    # What mixup makes of two sessions has as many packets as the longer one: it stays on the grid.
+    packed = config.data.pack and model.packs and not config.augment.mixup
+    budget = int(config.data.device_budget * 2**30)
+    loaders, tiles = {}, {}
+    for split in rows:
+        size = int(dataset.tile_counts[rows[split]].sum()) * dataset.tiles.shape[1]
+        stays = fits(size, budget, mesh)
+        loaders[split] = Loader(
             dataset,
             rows[split],
             config.batch_size,
@@ -102,16 +115,18 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             labels=labels,
+            by_place=stays,
+            packets=model.packets if packed else 0,
+            row_multiple=mesh.devices.size,
         )
-        for split in rows
-    }
-    model = build_model(config, len(classes))
+        tiles[split] = put_state(loaders[split].tiles, mesh) if stays else None
+        budget -= size if stays else 0
     schedule = make_schedule(config.optimizer, config.epochs, len(loaders["train"]))
     optimizer = make_optimizer(config.optimizer, schedule)
     weights = np.ones(len(classes), np.float32)
     if config.data.class_weights == "balanced":
         weights = balanced_weights(labels[rows["train"]], len(classes))
-    train_step, eval_step = compile_steps(model, optimizer, weights, config, mesh)
+    train_step, eval_step = compile_steps(model, optimizer, schedule, weights, config, mesh)
 
     def make(variables: dict[str, Any]) -> TrainState:
         return make_state(variables, optimizer, average=bool(config.optimizer.ema))
@@ -133,6 +148,7 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
         schedule=schedule,
         loader=loaders["train"],
         validation=loaders["validation"],
+        tiles=tiles,
         validation_rows=rows["validation"],
         train_step=train_step,
         eval_step=eval_step,

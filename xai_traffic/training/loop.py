@@ -46,7 +46,8 @@ def train(
 
     Returns:
         what `result.json` holds: step, epoch, best scores and their step, params_sha256 of the
-        last step's variables, best_params_sha256 of those that are used, seconds.
+        last step's variables, best_params_sha256 of those that are used, seconds, and seconds
+        until this start's first step was done.
 
     Raises:
         ConfigError: the config contradicts itself, the dataset or the devices.
@@ -101,15 +102,15 @@ def train(
                 name = f"epoch {epoch} of {config.epochs}"
                 for batch in progress(batches, name, left) if first else batches:
                     rows = batch.pop("rows")
-                    state, metrics = job.train_step(state, put_batch(batch, job.mesh))
+                    batch = put_batch(batch, job.mesh)
+                    with jax.transfer_guard("disallow"):
+                        state, metrics = job.train_step(state, batch, job.tiles["train"])
                     step += 1
                     watch.add(step, metrics, rows, config.batch_size)
                     if on_step is not None:
                         on_step(step)
                     if step % config.log.every_steps == 0:
-                        rate = float(job.schedule(step - 1))
-                        means = watch.means()
-                        run_log.scores(step, epoch, "train", {**means, "learning_rate": rate})
+                        run_log.scores(step, epoch, "train", watch.means())
                     if loader.state()["step"] == len(loader):
                         continue  # the epoch's end saves
                     if interruption.agreed(step):
@@ -131,7 +132,7 @@ def train(
                     raise KeyboardInterrupt
             checkpoints.wait()
             seconds = before + time.monotonic() - began
-            result = make_result(job, state, stopping, checkpoints, seconds)
+            result = make_result(job, state, stopping, checkpoints, seconds, watch.first_step)
             if first:
                 show_examples(config, job, state, workdir, run_log)
                 run_log.finished(step)
@@ -146,6 +147,8 @@ def validate(job: Job, state: TrainState) -> tuple[dict[str, float], np.ndarray]
     variables = judged(state)
     for batch in job.validation:
         batch.pop("rows")
-        sums = job.eval_step(variables, sums, put_batch(batch, job.mesh))
+        batch = put_batch(batch, job.mesh)
+        with jax.transfer_guard("disallow"):
+            sums = job.eval_step(variables, sums, batch, job.tiles["validation"])
     sums = local(sums)
     return scores_of(sums), sums["confusion"]

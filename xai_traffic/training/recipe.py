@@ -86,6 +86,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.epochs = 40  # passes over the training split, at most
     config.deterministic = False  # same bits on a GPU too, at some cost; on CPU always
     config.dtype = "float32" if seed else "auto"  # of activations; auto: bfloat16 off the CPU
+    config.remat = "none"  # computed again to save memory: none, products (cheap parts), blocks
     config.init_from = placeholder(str)  # run folder whose best parameters to start from
     config.compilation_cache = "auto"  # folder of compiled programs; auto: the user's; off: none
 
@@ -101,6 +102,8 @@ def base(words: Words) -> ml_collections.ConfigDict:
     if words.mask is not None:
         data.mask = words.mask
     data.class_weights = "balanced" if seed else "none"  # loss weights: balanced or none
+    data.device_budget = 4.0  # GiB of tiles that stay on each device; larger splits are streamed
+    data.pack = True  # networks that look at no empty tile get none
     data.limit = 0  # sessions taken of each split, drawn by seed; 0 takes all
 
     config.optimizer = optimizer = ml_collections.ConfigDict()

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
 
 def make_result(
-    job: Job, state: TrainState, stopping: Stopping, checkpoints: Checkpoints, seconds: float
+    job: Job,
+    state: TrainState,
+    stopping: Stopping,
+    checkpoints: Checkpoints,
+    seconds: float,
+    first_step: float | None,
 ) -> dict[str, Any]:
     """Return the content of `result.json`; every process must call it.
 
@@ -33,6 +38,7 @@ def make_result(
         state: behind the last step.
         stopping: what is known of the best epoch, whose checkpoint `load_run` loads.
         seconds: that the training took, over all its starts.
+        first_step: seconds until the first step of this start was done, None where it did none.
     """
     last = local(state)
     best = judged(last)
@@ -54,6 +60,7 @@ def make_result(
         "parameters": count_parameters(last.variables),
         "sessions": {"train": job.loader.sessions, "validation": job.validation.sessions},
         "seconds": round(seconds, 3),
+        "seconds_to_first_step": None if first_step is None else round(first_step, 3),
         "device": f"{job.mesh.devices.size} x {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
     }

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import SingleDeviceSharding
+from scipy.special import softmax
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import Sessions, read_capture_by
@@ -23,10 +24,8 @@ from xai_traffic.models import Model, build
 from xai_traffic.parallel.compilation import use_compilation_cache
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
+from xai_traffic.training.inference import compile_judge, judge_images, warm_up
 from xai_traffic.training.state import count_parameters
-
-BATCHES = (8, 64)
-"""Images judged at once, few or many; short batches are filled up: two shapes are compiled."""
 
 CONFIG, READING, RESULT, CHECKPOINTS = "config.json", "reading.json", "result.json", "checkpoints"
 """What a run's folder holds, beside metrics.csv and events."""
@@ -65,7 +64,7 @@ class Run:
 
     @functools.cached_property
     def _judge(self):
-        return jax.jit(lambda variables, images: self.model.apply(variables, images)[0])
+        return compile_judge(self.model)
 
     def read(self, path: str | os.PathLike) -> Sessions:
         """Read a capture by the run's own rules; a warning tells why it could not be to its end.
@@ -80,24 +79,15 @@ class Run:
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Judge images uint8 or float [N, 128, 128] or [N, 128, 128, 1]; float32 [N, K]."""
-        images = _with_channel(images)
-        size = BATCHES[len(images) > BATCHES[1] // 2]
-        parts = [np.zeros((0, len(self.classes)), np.float32)]
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            filled = np.zeros((size, *part.shape[1:]), part.dtype)
-            filled[: len(part)] = part
-            parts.append(np.asarray(self._judge(self.variables, filled))[: len(part)])
-        return np.concatenate(parts)
+        return judge_images(self._judge, self.model, self.variables, _with_channel(images))
 
     def warm_up(self) -> None:
         """Compile what `logits` runs for any number of images."""
-        for size in BATCHES:
-            self.logits(np.zeros((size, 128, 128), np.uint8))
+        warm_up(self._judge, self.model, self.variables)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the probabilities of the classes, float32 [N, K]; images as `logits` takes."""
-        return np.asarray(jax.nn.softmax(self.logits(images), axis=-1))
+        return softmax(self.logits(images), axis=-1)
 
     def explain(
         self,

@@ -14,12 +14,13 @@ import optax
 from jax.sharding import Mesh
 
 from xai_traffic.models import Model
-from xai_traffic.ops.tiles import images_from_tiles
+from xai_traffic.ops.tiles import gather_tiles, images_from_tiles
 from xai_traffic.parallel.sharding import replicated, split
 from xai_traffic.training.augment import augment, mixup
 from xai_traffic.training.losses import cross_entropy, one_hot, smooth, weighted_mean
 from xai_traffic.training.metrics import add_batch
-from xai_traffic.training.optim import move_average
+from xai_traffic.training.optim import Schedule, move_average
+from xai_traffic.training.remat import rematerialised
 from xai_traffic.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -28,9 +29,11 @@ Batch = dict[str, jax.Array]
 def train_step(
     state: TrainState,
     batch: Batch,
+    tiles: jax.Array | None = None,
     *,
     model: Model,
     optimizer: optax.GradientTransformation,
+    schedule: Schedule,
     class_weights: np.ndarray,
     config: ml_collections.ConfigDict,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -38,18 +41,21 @@ def train_step(
 
     Args:
         state: before the step.
-        batch: tiles uint8 [B, 64, 256], labels int32 [B], weights float32 [B].
+        batch: as a `data.loader.Loader` makes it, less its rows.
+        tiles: uint8 [T, 256] where the batch names tiles by place.
+        schedule: learning rate by step.
         class_weights: float32 [K], times the loss of a session by its class.
-        config: of the training; seed, augment, loss and optimizer.ema are read.
+        config: of the training; seed, augment, loss, remat and optimizer.ema are read.
 
     Returns:
-        the state after it, and float32 scalars: loss, accuracy, gradient_norm.
+        the state after it, and float32 scalars: loss, accuracy, gradient_norm, learning_rate.
     """
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
     augment_rng, mixup_rng, dropout_rng = jax.random.split(rng, 3)
+    dense = dense_tiles(batch, tiles)
     read = slice(0, model.packets)  # nothing is drawn for tiles that nobody looks at
-    tiles = augment(augment_rng, batch["tiles"][:, read], config.augment)
-    images = images_from_tiles(batch["tiles"].at[:, read].set(tiles))
+    changed = augment(augment_rng, dense[:, read], config.augment)
+    images = images_from_tiles(dense.at[:, read].set(changed))
     targets = one_hot(batch["labels"], model.num_classes)
     if config.augment.mixup:
         images, targets = mixup(mixup_rng, images, targets, config.augment.mixup)
@@ -58,11 +64,12 @@ def train_step(
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         variables = {**state.variables, "params": params}
-        logits, _, statistics = model.apply_train(variables, images, dropout_rng)
+        logits, statistics = model.apply_train(variables, images, dropout_rng, batch.get("packing"))
         return weighted_mean(cross_entropy(logits, targets), weights), (logits, statistics)
 
     params = state.variables["params"]
-    (loss, (logits, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+    differentiate = jax.value_and_grad(rematerialised(loss_of, config.remat), has_aux=True)
+    (loss, (logits, statistics)), gradients = differentiate(params)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
     params = optax.apply_updates(params, updates)
     average = state.average
@@ -79,7 +86,18 @@ def train_step(
         "loss": loss,
         "accuracy": jnp.mean(hits.astype(jnp.float32)),
         "gradient_norm": norm_of(gradients),
+        "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
+
+
+def dense_tiles(batch: Batch, tiles: jax.Array | None) -> jax.Array:
+    """Return a batch's tiles uint8 [B, 64, 256], gathered from those on the device if it has none.
+
+    The bits are the same either way.
+    """
+    if tiles is None:
+        return batch["tiles"]
+    return gather_tiles(tiles, batch["first"], batch["count"])
 
 
 def norm_of(tree: Any) -> jax.Array:
@@ -88,15 +106,21 @@ def norm_of(tree: Any) -> jax.Array:
 
 
 def eval_step(
-    variables: dict[str, Any], sums: dict[str, jax.Array], batch: Batch, *, model: Model
+    variables: dict[str, Any],
+    sums: dict[str, jax.Array],
+    batch: Batch,
+    tiles: jax.Array | None = None,
+    *,
+    model: Model,
 ) -> dict[str, jax.Array]:
     """Add a batch to the sums of `metrics.empty_sums`, judged without augmentation.
 
     Args:
         variables: of the model.
-        batch: as for `train_step`; rows of weight 0 do not count.
+        batch, tiles: as for `train_step`; rows of weight 0 do not count.
     """
-    logits, _ = model.apply(variables, images_from_tiles(batch["tiles"]))
+    images = images_from_tiles(dense_tiles(batch, tiles))
+    logits = model.logits(variables, images, batch.get("packing"))
     losses = cross_entropy(logits, one_hot(batch["labels"], model.num_classes))
     return add_batch(sums, logits, losses, batch["labels"], batch["weights"])
 
@@ -104,14 +128,16 @@ def eval_step(
 def compile_steps(
     model: Model,
     optimizer: optax.GradientTransformation,
+    schedule: Schedule,
     class_weights: np.ndarray,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
 ) -> tuple[Callable, Callable]:
-    """Return `train_step(state, batch)` and `eval_step(variables, sums, batch)`, jitted.
+    """Return `train_step(state, batch, tiles)` and `eval_step(variables, sums, batch, tiles)`.
 
-    State is whole on every device of the mesh and given up to the step; batches are split. The
-    means over a batch (loss, batch statistics) are over all of it, whatever the devices.
+    Both are jitted. State is whole on every device of the mesh and given up to the step; so are the
+    split's tiles, which stay; batches are split. The means over a batch (loss, batch statistics)
+    are over all of it, whatever the devices.
     """
     whole, parts = replicated(mesh), split(mesh)
     options = None
@@ -121,20 +147,21 @@ def compile_steps(
         train_step,
         model=model,
         optimizer=optimizer,
+        schedule=schedule,
         class_weights=class_weights,
         config=ml_collections.FrozenConfigDict(config),
     )
     return (
         jax.jit(
             train,
-            in_shardings=(whole, parts),
+            in_shardings=(whole, parts, whole),
             out_shardings=(whole, whole),
             donate_argnums=0,
             compiler_options=options,
         ),
         jax.jit(
             functools.partial(eval_step, model=model),
-            in_shardings=(whole, whole, parts),
+            in_shardings=(whole, whole, parts, whole),
             out_shardings=whole,
             donate_argnums=1,
             compiler_options=options,

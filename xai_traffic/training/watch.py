@@ -13,7 +13,7 @@ import numpy as np
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
-from xai_traffic.terminal import printable
+from xai_traffic.terminal import log, printable
 
 SHOWN = 5
 """Sessions named in the message; the file names all."""
@@ -25,6 +25,10 @@ class StepWatch:
     Args:
         dataset: whose sessions a batch's rows name.
         run: the run's folder.
+
+    Attributes:
+        good_checkpoint: step of the newest checkpoint, for the message.
+        first_step: seconds until the first step was done: compiling, mostly.
     """
 
     def __init__(self, dataset: Dataset, run: pathlib.Path):
@@ -33,7 +37,9 @@ class StepWatch:
         self._sums: dict[str, float] = {}
         self._steps = self._sessions = 0
         self._since: float | None = None
+        self._began = time.monotonic()
         self.good_checkpoint: int | None = None
+        self.first_step: float | None = None
 
     def add(self, step: int, metrics: dict[str, Any], rows: np.ndarray, sessions: int) -> None:
         """Take over the numbers of a step, and look at those of the step before.
@@ -63,6 +69,9 @@ class StepWatch:
         for name, number in numbers.items():
             self._sums[name] = self._sums.get(name, 0.0) + number
         self._steps += 1
+        if self.first_step is None:
+            self.first_step = time.monotonic() - self._began
+            log.info("the first step was done after %.1f s, compiled or fetched", self.first_step)
         if self._since is None:  # the first step compiles: no measure of throughput
             self._since, self._sessions = time.monotonic(), 0
 
