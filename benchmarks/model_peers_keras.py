@@ -28,9 +28,7 @@ def version() -> str:
 def build(bench: BenchModel, classes: int, dtype: str, what: str) -> tuple[keras.Model, int, str]:
     """Return a compiled model, its trained parameters, and where it comes from."""
     keras.utils.set_random_seed(0)
-    keras.mixed_precision.set_global_policy(
-        "mixed_bfloat16" if dtype == "bfloat16" else "float32"
-    )
+    keras.mixed_precision.set_global_policy("mixed_bfloat16" if dtype == "bfloat16" else "float32")
     if bench.sizes:
         model, note = vision_transformer(bench, bench.sizes, classes), "keras.layers"
     else:

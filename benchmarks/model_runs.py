@@ -121,6 +121,7 @@ def largest(what: str, name: str, dtype: str, batch_size: int, seed: int) -> dic
     fitted = 0
     while "absent" not in run(what, name, dtype, batch_size, 0.0, seed):
         fitted, batch_size = batch_size, 2 * batch_size
+        jax.clear_caches()
     return {"largest": fitted}
 
 
