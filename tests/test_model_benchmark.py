@@ -30,7 +30,7 @@ def run_script(name, *arguments):
 @pytest.mark.slow
 def test_training_runs_and_writes_its_tables(tmp_path):
     command = ["training.py", "--quick", "--models", "vit-debug", "--out", tmp_path]
-    printed = run_script(*command, "--cases", "ceilings,models,pipeline").stdout
+    printed = run_script(*command, "--cases", "models,pipeline").stdout
     records = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
     about = records[0]
     assert about["case"] == "about" and about["platform"] == "cpu"
@@ -71,10 +71,11 @@ def test_operations_by_hand_are_those_that_xla_counts(part):
     cases += [(family, "debug", 1.1) for family in ("xception", "vgg19", "vit")]
     for family, variant, most in cases:
         model = build(family, 19, variant=variant)
-        hand, xla = flops.count_by_hand(model), flops.count_by_xla(model)
+        hand = flops.count_by_hand(model)
         assert hand.needed <= hand.whole < 1.3 * hand.needed
-        assert 1 <= xla["forward"] / hand.needed < most, (family, variant)
-        assert 2 < xla["training"] / hand.needed < 3.4
+        assert 1 <= flops.count_by_xla(model) / hand.needed < most, (family, variant)
+        if variant == "debug":
+            assert 2 < flops.count_by_xla(model, training=True) / hand.needed < 3.4
 
 
 def test_operations_are_those_of_the_papers(part):
