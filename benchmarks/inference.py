@@ -9,9 +9,9 @@ In this order: checks that the device computes what it should (on an accelerator
 the ceilings (matrix products, memory), each model at each dtype and batch, and `xai-traffic
 classify` from a capture to JSON lines with the share of each stage. Every run is a process of its
 own, and in each round all of a case's runs take turns. "x" is how many times more images a second
-we do than the other in the same round, then the median over rounds. Compilation and the first two
-batches are not in the rates; images lie on the device before. "Of the products' rate": operations
-counted by hand (model_flops.py) over the measured rate of that dtype.
+we do than the other in the same round, then the median over rounds. The first batch, for which the
+model compiles, is not in the rates; images lie on the device before. "Of the products' rate":
+operations counted by hand (model_flops.py) over the measured rate of that dtype.
 
 Prints a line of JSON a run and the tables last; --out DIR takes them as inference.jsonl, .txt.
 """

@@ -58,7 +58,7 @@ def summary(records: list[dict], case: str) -> dict[str, dict]:
         rows[name] = {
             "runs": len(done),
             "per_second": statistics.median(run["per_second"] for run in done),
-            "first_step": statistics.median(run.get("first_step", 0.0) for run in done),
+            "first_step": done[0].get("first_step"),  # later ones find the program compiled
             "peak": max(run.get("peak") or 0 for run in done),
             "parameters": done[0].get("parameters"),
             "ratio": statistics.median(ratios) if ratios else None,
@@ -99,7 +99,6 @@ def _models(records: list[dict], what: str, dtype: str) -> list[str]:
         "| peak memory |" + "".join(f" {name} |" for name in shown),
         "|---" * (7 + len(shown)) + "|",
     ]
-    reasons = {}
     for case, record in cases.items():
         rows = summary(records, case)
         row = rows.get(OURS, {"absent": "not run"})
@@ -114,9 +113,9 @@ def _models(records: list[dict], what: str, dtype: str) -> list[str]:
                 share = f"{used / limit:.0%}"
             step = record["batch"] / row["per_second"] * 1e3
             cells += [digits(row["per_second"]), digits(step), share]
-            cells += [f"{row['first_step']:.1f} s", f"{row['peak'] / 1e6:,.0f} MB"]
+            cells += [f"{row['first_step'] or 0:.1f} s", f"{row['peak'] / 1e6:,.0f} MB"]
         for name in shown:
-            cells.append(_peer(rows.get(name), reasons, name))
+            cells.append(_peer(rows.get(name)))
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     absent = {name: found for name in PEERS.values() if (found := _absent(records, cases, name))}
@@ -143,7 +142,7 @@ def _absent(records: list[dict], cases: dict, name: str) -> str:
     return reasons[0] if reasons else ""
 
 
-def _peer(row: dict | None, reasons: dict, name: str) -> str:
+def _peer(row: dict | None) -> str:
     if row is None:
         return ""
     if "absent" in row:
@@ -263,11 +262,12 @@ def _classify(records: list[dict]) -> list[str]:
             for stage in staged[0]["stages"]
         }
         told = ", ".join(f"{stage} {share:.1%}" for stage, share in shares.items())
-        start, compilation = (
-            median(lambda run, key=key: run[key], staged) for key in ("start_up", "compilation")
-        )
         lines += ["", f"shares of the time: {told}"]
-        lines.append(f"before it: loading the run {start:.2f} s, compiling {compilation:.2f} s")
+        start = median(lambda run: run["start_up"], staged)
+        lines.append(
+            f"before it: loading the run {start:.2f} s, compiling {staged[0]['compilation']:.2f} s "
+            "the first time (the whole command finds it compiled)"
+        )
     return [*lines, ""]
 
 

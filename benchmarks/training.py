@@ -9,9 +9,9 @@ In this order: checks that the device computes what it should (on an accelerator
 the ceilings (matrix products, memory), each model at each dtype and batch, the input pipeline
 alone and with the step. Every run is a process of its own, and in each round all of a case's runs
 take turns. "x" is how many times more images a second we do than the other in the same round, then
-the median over rounds. Compilation and the first two steps are not in the rates. "Of the products'
-rate": operations counted by hand (model_flops.py), three times the way forward, over the measured
-rate of that dtype.
+the median over rounds. The first step, which compiles, is not in the rates; how long it took where
+nothing was compiled before is told beside them. "Of the products' rate": operations counted by hand
+(model_flops.py), three times the way forward, over the measured rate of that dtype.
 
 Prints a line of JSON a run and the tables last; --out DIR takes them as training.jsonl, .txt.
 """
