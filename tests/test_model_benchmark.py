@@ -202,3 +202,27 @@ def test_checks_compare_values_and_gradients(part):
     assert checks.check_formulations("same", right, right, x)["ok"]
     assert not checks.check_formulations("other", right, wrong, x)["ok"]
     assert checks.check_logits("vit-debug") is None  # the device is the CPU itself
+
+
+def test_the_largest_batch_is_the_last_that_fits(part, monkeypatch):
+    runs = part("model_runs")
+    tried = []
+
+    def run(what, name, dtype, batch_size, seconds, seed):
+        tried.append(batch_size)
+        return {"absent": "out of memory"} if batch_size > 2000 else {"images": batch_size}
+
+    monkeypatch.setattr(runs, "run", run)
+    assert runs.largest("training", "vgg19", "float32", 512, 0) == {"largest": 1024}
+    assert tried == [512, 1024, 2048]
+
+
+def test_a_full_memory_is_no_failure(part, monkeypatch):
+    runs = part("model_runs")
+
+    def full(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory while trying to allocate")
+
+    monkeypatch.setitem(runs.CASES, "inference", full)
+    told = runs.run("inference", "vit-debug", "float32", 8, 0.0, 0)
+    assert told == {"absent": "out of memory at batch 8"}
