@@ -19,28 +19,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import pathlib
-import platform
 import re
 import shutil
 import subprocess
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from importlib import metadata
 
-from capture_cases import HERE, PYTHON, QUICK, Bench, Run, Sizes
+from capture_cases import HERE, PYTHON, QUICK, Bench, Sizes
 from capture_report import tables
-
-from xai_traffic import __version__
+from machine import machine, own_versions
+from processes import measure
 
 RESULTS = HERE / "results"
 CASES = ("tiles", "small", "single", "workers", "gz", "zst", "pipe", "syns", "batches")
-PATIENCE = 600
-"""Seconds until a run is given up: heiFIP hangs where it cannot read a file."""
-
 PACKAGES = {
     "python": ["scapy", "dpkt", "nfstream", "py-pcapplusplus"],
     "heifip": [
@@ -95,117 +86,9 @@ def install_peers(folder: pathlib.Path) -> None:
             subprocess.run([folder / name / "bin/pip", "install", "-q", *some], check=False)
 
 
-def measure(case: str, runs: list[Run], rounds: int) -> list[dict]:
-    """Run a case's runs in turn, round by round; print and return a record of each."""
-    records = []
-    for number in range(rounds):
-        for run in runs:
-            if number >= run.rounds or (run.absent and number):
-                continue
-            record = {"case": case, "name": run.name, "round": number, "unit": run.unit}
-            record |= {"note": run.note} if run.note else {}
-            record |= {"absent": run.absent} if run.absent else execute(run)
-            amount = record.get(run.unit) or run.amount
-            if "seconds" in record:
-                record["amount"], record["per_second"] = amount, amount / record["seconds"]
-            records.append(record)
-            print(json.dumps(record), flush=True)
-            if "absent" in record:
-                runs = [other for other in runs if other is not run]
-    return records
-
-
-def execute(run: Run) -> dict:
-    """Run a process; return what it printed, or its time by the clock, and its peak memory."""
-    environment = os.environ | ({"XAI_TRAFFIC_CORE": run.core} if run.core else {})
-    cores = sorted(os.sched_getaffinity(0))
-    with contextlib.ExitStack() as stack:
-        stdin = subprocess.DEVNULL
-        if run.source:
-            source = subprocess.Popen(run.source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            stack.enter_context(source)
-            stack.callback(source.kill)
-            stdin = source.stdout
-        for made in ("made", "png", "split"):
-            _clear(run.command, made)
-        os.sync()  # what other runs wrote is not this one's to write to disk
-        output = stack.enter_context(tempfile.TemporaryFile())
-        errors = stack.enter_context(tempfile.TemporaryFile())
-        prints = pathlib.PurePath(run.command[0]).name not in ("gzip", "zstd", "cat")
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            run.command,
-            stdin=stdin,
-            stdout=output if prints else subprocess.DEVNULL,
-            stderr=errors,
-            env=environment,
-            preexec_fn=None if run.free else lambda: os.sched_setaffinity(0, cores[-1:]),
-        )
-        if run.source:
-            source.stdout.close()
-        with _watched(process) as seen:
-            process.wait()
-            seconds = time.perf_counter() - began
-        output.seek(0)
-        errors.seek(0)
-        printed = output.read().decode(errors="replace").strip().splitlines()
-        wrong = errors.read().decode(errors="replace").strip().splitlines()
-    outside = {"seconds": seconds, "peak": max(seen, default=None), "whole_process": True}
-    if printed and printed[-1].startswith("{"):
-        inside = json.loads(printed[-1])
-        outside["whole_process"] = False
-        return {"absent": inside["absent"]} if "absent" in inside else outside | inside
-    if process.returncode:
-        wrong = [f"stopped after {PATIENCE} s"] if seconds > PATIENCE else wrong
-        return {"absent": f"failed: {wrong[-1] if wrong else process.returncode}"}
-    return outside
-
-
-def _clear(command: list[str], made: str) -> None:
-    """Remove what an earlier run of this command wrote."""
-    for argument in command:
-        if pathlib.PurePath(argument).name == made:
-            shutil.rmtree(argument, ignore_errors=True)
-            if made != "made":
-                os.mkdir(argument)
-
-
-@contextlib.contextmanager
-def _watched(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Note the VmHWM of a process in bytes while it runs, and end it after PATIENCE."""
-    seen: list[int] = []
-    ended = threading.Event()
-
-    def look() -> None:
-        began, pause = time.perf_counter(), 0.001
-        while not ended.wait(pause):
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-                seen.append(int(status.split("VmHWM:")[1].split()[0]) * 1024)
-            if time.perf_counter() - began > PATIENCE:
-                process.kill()
-            pause = min(2 * pause, 0.05)
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        looking.join()
-
-
 def about(seed: int, bench: Bench) -> dict:
     """Return what the figures depend on."""
-    processor = "unknown processor"
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else processor
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    versions = {"python": platform.python_version()}
-    versions["xai-traffic"] = __version__
-    versions |= {name: metadata.version(name) for name in ("numpy", "zstandard")}
+    versions = own_versions("numpy", "zstandard")
     for name in ("heiFIP", "scapy", "dpkt", "NFStream", "py-pcapplusplus"):
         if python := bench.peer_python(name):
             command = [python, HERE / "capture_peers.py", name, "version"]
@@ -220,11 +103,7 @@ def about(seed: int, bench: Bench) -> dict:
         shown = subprocess.run(["PcapSplitter", "-v"], capture_output=True, text=True)
         versions["PcapSplitter"] = shown.stdout.split()[1].removeprefix("v")
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "processor": processor,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory": memory,
-        "system": f"{platform.system()} {platform.release()}",
+        **machine(),
         "versions": versions,
         "seed": seed,
         "sizes": bench.sizes._asdict(),

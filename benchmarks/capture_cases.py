@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+from processes import Run
+
 HERE = pathlib.Path(__file__).parent
 PYTHON = sys.executable
 OURS = "xai-traffic (C)"
@@ -17,21 +19,6 @@ PEER_ENVIRONMENTS = {"heiFIP": "heifip"}
 FILTER = "ip and (tcp or udp) and not (port 67 or port 68 or port 546 or port 547)"
 FILES = 8
 """Captures in the folder that workers share."""
-
-
-class Run(NamedTuple):
-    """One thing that is measured in a case."""
-
-    name: str
-    command: list[str]
-    amount: float = 0  # packets, bytes or images, where it does not print them itself
-    unit: str = "packets"
-    rounds: int = 99  # at most
-    core: str = ""  # XAI_TRAFFIC_CORE
-    source: list[str] = []  # what writes its standard input
-    free: bool = False  # to use every core
-    note: str = ""
-    absent: str = ""  # why it cannot run
 
 
 class Sizes(NamedTuple):
