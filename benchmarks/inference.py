@@ -6,12 +6,13 @@
     python benchmarks/inference.py --markdown                    the tables of the records
 
 In this order: checks that the device computes what it should (on an accelerator against the CPU),
-the ceilings (matrix products, memory), each model at each dtype and batch, and `xai-traffic
-classify` from a capture to JSON lines with the share of each stage. Every run is a process of its
-own, and in each round all of a case's runs take turns. "x" is how many times more images a second
-we do than the other in the same round, then the median over rounds. The first batch, for which the
-model compiles, is not in the rates; images lie on the device before. "Of the products' rate":
-operations counted by hand (model_flops.py) over the measured rate of that dtype.
+the ceilings (matrix products, memory), each model at each dtype and batch, Vision Transformers with
+packed tokens, and `xai-traffic classify` from a capture to JSON lines with the share of each stage.
+Every run is a process of its own, and in each round all of a case's runs take turns. "x" is how
+many times more images a second we do than the other in the same round, then the median over rounds.
+The first batch, for which the model compiles, is not in the rates; images lie on the device before.
+"Of the products' rate": operations counted by hand (model_flops.py) over the measured rate of that
+dtype.
 
 Prints a line of JSON a run and the tables last; --out DIR takes them as inference.jsonl, .txt.
 """
@@ -40,4 +41,6 @@ def classify(bench: model_bench.Bench) -> list[Run]:
 
 
 if __name__ == "__main__":
-    model_bench.main("inference", __doc__, {"classify": classify})
+    model_bench.main(
+        "inference", __doc__, {"packed": model_bench.Bench.packed, "classify": classify}
+    )

@@ -15,13 +15,19 @@ import tempfile
 from collections.abc import Callable
 
 from machine import machine, own_versions
-from model_cases import DEBUG, MODELS, Case, all_models, plan
+from model_cases import MODELS, Case, all_models, plan
 from model_report import OURS, PEERS, counted_models, tables
 from processes import Run, measure
 
 HERE = pathlib.Path(__file__).parent
 PYTHON = sys.executable
 RESULTS = HERE / "results"
+PACKED = ("vit-ti", "vit-b")
+"""Models whose packed tokens are measured."""
+
+MEAN_PACKETS = (20, 3.5)
+"""Of a session: in captures of ordinary traffic, in the prefixes of USTC-TFC2016."""
+
 QUICK_PEERS = ("vit-ti",)
 """Models that other frameworks run too under --quick; compiling takes some of them minutes."""
 
@@ -74,11 +80,30 @@ class Bench:
         runs = [self.task("model_runs.py", *arguments, self.options.seed, unit="images")]
         if not self.options.quick or case.model in QUICK_PEERS:
             for peer, title in PEERS.items():
-                absent = "no such model" if case.model in DEBUG else self.peers().get(peer, "")
+                absent = "no such model" if case.model not in MODELS else self.peers().get(peer, "")
                 command = [str(self._peer_python()), str(HERE / "model_peers.py"), peer]
                 command += [str(argument) for argument in arguments]
                 runs.append(Run(title, command, unit="images", free=True, absent=absent))
         return [run._replace(facts=facts) for run in runs]
+
+    def packed(self) -> list[Run]:
+        """Vision Transformers that look at no empty tile, on the dense grid and packed."""
+        quick, accelerated = self.options.quick, self.accelerated
+        chosen = (self.options.models or ",".join(PACKED[:1] if quick else PACKED)).split(",")
+        dtype = "bfloat16" if accelerated and not quick else "float32"
+        batch = 4 if quick else 256 if accelerated else 16
+        runs = []
+        for model in (name for name in chosen if name in PACKED):
+            for mean in MEAN_PACKETS:
+                facts = {"model": model, "dtype": dtype, "batch": batch, "mean": mean}
+                for way in ("dense", "packed"):
+                    arguments = (self.what, way, model, dtype, batch, mean, self.seconds)
+                    name = f"{model}, {mean} packets, {way}"
+                    arguments += (self.options.seed,)
+                    runs.append(
+                        self.task("packed.py", *arguments, name=name, unit="sessions", facts=facts)
+                    )
+        return runs
 
     def peers(self) -> dict[str, str]:
         """Return by peer why it cannot run, "" where it can."""
@@ -270,7 +295,7 @@ def _words(text: str | None) -> list[str] | None:
 def parse(description: str, cases: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
-    known = ", ".join([*MODELS, *DEBUG])
+    known = ", ".join(all_models())
     parser.add_argument("--cases", default=",".join(cases), help=f"of {', '.join(cases)}")
     parser.add_argument("--models", help=f"of {known}; default all but the small ones")
     parser.add_argument("--dtypes", help="of float32, bfloat16; default by platform")

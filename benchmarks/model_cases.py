@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 CLASSES = 19
 """Of the last layer, as in the study."""
@@ -26,6 +28,7 @@ class BenchModel(NamedTuple):
     variant: str
     words: str  # of its configuration
     sizes: Sizes | None = None  # of a Vision Transformer
+    options: Mapping[str, Any] = MappingProxyType({})  # that replace the variant's
 
 
 MODELS = {
@@ -39,6 +42,13 @@ MODELS = {
     "vit-b": BenchModel("ViT-B", "vit", "b", "multiclass,seed,b", Sizes(768, 12, 12, 64, 3072)),
 }
 """All of them read 128 x 128 raw bytes of one channel."""
+
+FUSED = {
+    "vit-b-fused": MODELS["vit-b"]._replace(
+        title="ViT-B, cuDNN's attention", options=MappingProxyType({"fused": True})
+    )
+}
+"""Formulations that only an accelerator has."""
 
 DEBUG = {
     f"{family}-debug": BenchModel(f"{family} debug", family, "debug", "multiclass,seed,debug")
@@ -81,7 +91,7 @@ def plan(
         quick: one small batch, to see that everything runs.
         models, dtypes, batches: chosen by the user.
     """
-    models = models or list(MODELS)
+    models = models or [*MODELS, *(FUSED if platform == "gpu" and not quick else ())]
     if platform != "cpu" and not quick:
         every = batches or [1, 16, 64, 256]
         return [
@@ -103,5 +113,5 @@ def plan(
 
 
 def all_models() -> dict[str, BenchModel]:
-    """Return the models of the tables and the small ones."""
-    return MODELS | DEBUG
+    """Return the models of the tables, their other formulations and the small ones."""
+    return MODELS | FUSED | DEBUG

@@ -17,6 +17,7 @@ import numpy as np
 from model_cases import CLASSES, DEBUG
 
 from xai_traffic.models import build
+from xai_traffic.ops.attention import attention, fused_attention
 from xai_traffic.ops.depthwise import grouped_depthwise, shifted_depthwise
 from xai_traffic.ops.pooling import reduced_max_pool, sliced_max_pool
 
@@ -43,7 +44,13 @@ def check_logits(name: str) -> dict | None:
     return _record(f"{name} logits, device and CPU", *found)
 
 
-def check_formulations(name: str, first: Callable, second: Callable, *arrays: jax.Array) -> dict:
+def check_formulations(
+    name: str,
+    first: Callable,
+    second: Callable,
+    *arrays: jax.Array,
+    tolerance: float = TOLERANCE,
+) -> dict:
     """Compare two formulations of one function, in values and in gradients to all arrays."""
 
     def both(function: Callable) -> list[np.ndarray]:
@@ -54,17 +61,36 @@ def check_formulations(name: str, first: Callable, second: Callable, *arrays: ja
         return [np.asarray(array) for array in (value, *total(*arrays))]
 
     pairs = zip(both(first), both(second), strict=True)
-    return max((_record(name, *pair) for pair in pairs), key=lambda record: record["difference"])
+    return max(
+        (_record(name, *pair, tolerance) for pair in pairs), key=lambda record: record["difference"]
+    )
 
 
-def _record(name: str, found: np.ndarray, wanted: np.ndarray) -> dict:
+def check_fused() -> dict:
+    """Compare cuDNN's masked attention of odd length, and its gradients, with the formula."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    arrays = [jax.random.normal(key, (4, 65, 3, 64), jnp.bfloat16) for key in keys[:3]]
+    keep = jax.random.bernoulli(keys[3], 0.6, (4, 65, 65)).at[..., 0].set(True)
+    return check_formulations(
+        "attention by cuDNN in bfloat16",
+        lambda *given: fused_attention(*given, keep).astype(jnp.float32),
+        lambda *given: attention(*given, keep).astype(jnp.float32),
+        *arrays,
+        tolerance=2**-5,
+    )
+
+
+def _record(name: str, found: np.ndarray, wanted: np.ndarray, tolerance: float = TOLERANCE) -> dict:
+    found, wanted = (np.asarray(array, np.float32) for array in (found, wanted))
     difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    return {"name": name, "ok": bool(difference <= TOLERANCE), "difference": difference}
+    return {"name": name, "ok": bool(difference <= tolerance), "difference": difference}
 
 
 def checks() -> list[dict]:
     """Return a record of each check."""
     made = []
+    if jax.default_backend() == "gpu":
+        made.append(check_fused())
     with jax.default_matmul_precision("highest"):
         made += [record for name in DEBUG if (record := check_logits(name))]
         keys = jax.random.split(jax.random.key(0), 2)

@@ -21,7 +21,7 @@ def tables(records: list[dict]) -> str:
     for dtype in ("float32", "bfloat16"):
         lines += _models(records, what, dtype)
     lines += _flops(records)
-    lines += [*_pipeline(records), *_classify(records)]
+    lines += [*_packed(records), *_pipeline(records), *_classify(records)]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     memory = f"{facts['memory'] / 2**30:.0f} GiB"
     device = facts.get("device", "unknown")
@@ -197,6 +197,37 @@ def _flops(records: list[dict]) -> list[str]:
         cells = [all_models()[name].title, f"{row['parameters'] / 1e6:.2f} M"]
         cells += [f"{value:.3f}" for value in (*counted, row["training_flops_by_xla"] / 1e9)]
         lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _packed(records: list[dict]) -> list[str]:
+    runs = [record for record in records if record["case"] == "packed" and "seconds" in record]
+    if not runs:
+        return []
+    lines = [
+        "**packed**: Vision Transformers that look at no empty tile, sessions/s on the dense grid "
+        "and with packed tokens, and how many times as many (smallest - largest)",
+        "",
+        "| model | batch | packets of a session | dense | packed | packed is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model, mean in dict.fromkeys((run["model"], run["mean"]) for run in runs):
+        ways = {
+            way: {
+                run["round"]: run["per_second"]
+                for run in runs
+                if (run["model"], run["mean"]) == (model, mean) and run["name"].endswith(way)
+            }
+            for way in ("dense", "packed")
+        }
+        both = ways["dense"].keys() & ways["packed"].keys()
+        ratios = [ways["packed"][number] / ways["dense"][number] for number in both]
+        if ratios:
+            span = f"{digits(min(ratios))} - {digits(max(ratios))}"
+            rates = [digits(statistics.median(ways[way].values())) for way in ways]
+            cells = [f"{all_models()[model].title}, {runs[0]['dtype']}", str(runs[0]["batch"])]
+            cells += [f"{mean:g}", *rates, f"{digits(statistics.median(ratios))} x ({span})"]
+            lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 

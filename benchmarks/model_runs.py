@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -26,24 +27,28 @@ from xai_traffic.models import Model, build
 from xai_traffic.parallel.mesh import make_mesh
 from xai_traffic.parallel.sharding import put_batch, put_state
 from xai_traffic.training.config import load_config
+from xai_traffic.training.inference import compile_judge
 from xai_traffic.training.optim import make_optimizer, make_schedule
 from xai_traffic.training.state import TrainState, count_parameters, make_state
 from xai_traffic.training.steps import compile_steps
-
-Step = Callable[[], object]
-Wait = Callable[[object], object]
 
 
 def made_model(name: str, dtype: str) -> Model:
     """Return a model of the benchmarks, of one channel."""
     bench = all_models()[name]
-    return build(bench.family, CLASSES, variant=bench.variant, dtype=dtype)
+    return build(bench.family, CLASSES, variant=bench.variant, dtype=dtype, **bench.options)
 
 
 def make_training(
     name: str, dtype: str, batch_size: int, seed: int = 0
 ) -> tuple[Callable, TrainState, dict[str, jax.Array]]:
-    """Return the compiled training step, a state and a batch on the device.
+    """Return the training step, jitted, a state and a batch on the device."""
+    step, state = jit_training(name, made_model(name, dtype), seed)
+    return step, state, put_batch(random_batch(batch_size, seed), make_mesh(1))
+
+
+def jit_training(name: str, model: Model, seed: int) -> tuple[Callable, TrainState]:
+    """Return the training step of a model, jitted, and a state on the device.
 
     The recipe is the study's: plain SGD, no augmentation; weight decay, which only the ViT has
     there, is left out so that every model's and every peer's update is the same.
@@ -51,15 +56,14 @@ def make_training(
     bench = all_models()[name]
     config = load_config(
         f"configs/{bench.family}.py:{bench.words}",
-        **{"dtype": dtype, "model.channels": 1, "optimizer.weight_decay": 0.0, "seed": seed},
+        **{"dtype": model.dtype, "model.channels": 1, "optimizer.weight_decay": 0.0, "seed": seed},
     )
-    model, mesh = made_model(name, dtype), make_mesh(1)
-    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 1, 1000))
-    weights = np.ones(CLASSES, np.float32)
-    step, _ = compile_steps(model, optimizer, weights, config, mesh)
+    mesh, schedule = make_mesh(1), make_schedule(config.optimizer, 1, 1000)
+    optimizer, weights = make_optimizer(config.optimizer, schedule), np.ones(CLASSES, np.float32)
+    step, _ = compile_steps(model, optimizer, schedule, weights, config, mesh)
     variables = model.init(jax.random.key(seed))
     state = put_state(jax.device_get(make_state(variables, optimizer, average=False)), mesh)
-    return step, state, put_batch(random_batch(batch_size, seed), mesh)
+    return step, state
 
 
 def random_batch(batch_size: int, seed: int) -> dict[str, np.ndarray]:
@@ -72,31 +76,53 @@ def random_batch(batch_size: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def training_case(name: str, dtype: str, batch_size: int, seed: int) -> tuple[Step, Wait, int]:
-    """Return a step of training, how to wait for it, and the number of parameters."""
-    compiled, state, batch = make_training(name, dtype, batch_size, seed)
+class Prepared(NamedTuple):
+    """A step that can be timed.
+
+    Args:
+        step: runs it once, may return before the device is done.
+        wait: is given what the last step returned, comes back when the device is done.
+        parameters: of the model.
+        program: compiles the step as `step` does, for who reads its text.
+    """
+
+    step: Callable[[], object]
+    wait: Callable[[object], object]
+    parameters: int
+    program: Callable[[], jax.stages.Compiled]
+
+
+def training_case(name: str, dtype: str, batch_size: int, seed: int) -> Prepared:
+    """Return a step of training."""
+    jitted, state, batch = make_training(name, dtype, batch_size, seed)
     parameters = count_parameters(state.variables)
     kept = [state]
     del state  # the step gives its memory to the next one
 
     def step() -> jax.Array:
-        kept[0], metrics = compiled(kept[0], batch)
+        kept[0], metrics = jitted(kept[0], batch, None)
         return metrics["loss"]
 
-    return step, lambda loss: jax.block_until_ready((kept[0], loss)), parameters
+    return Prepared(
+        step,
+        lambda loss: jax.block_until_ready((kept[0], loss)),
+        parameters,
+        lambda: jitted.lower(kept[0], batch, None).compile(),
+    )
 
 
-def inference_case(name: str, dtype: str, batch_size: int, seed: int) -> tuple[Step, Wait, int]:
-    """Return a judgement of a batch of images, how to wait for it, and the parameters."""
+def inference_case(name: str, dtype: str, batch_size: int, seed: int) -> Prepared:
+    """Return a judgement of a batch of images."""
     model = made_model(name, dtype)
     variables = model.init(jax.random.key(seed))
     rng = np.random.default_rng(seed)
     images = jax.device_put(rng.integers(0, 256, (batch_size, 128, 128, 1), np.uint8))
-    judge = jax.jit(lambda variables, images: model.apply(variables, images)[0])
-    return (
+    judge = compile_judge(model)
+    return Prepared(
         lambda: judge(variables, images),
         jax.block_until_ready,
         count_parameters(variables),
+        lambda: judge.lower(variables, images).compile(),
     )
 
 
@@ -106,14 +132,20 @@ CASES = {"training": training_case, "inference": inference_case}
 def run(what: str, name: str, dtype: str, batch_size: int, seconds: float, seed: int) -> dict:
     """Time one case; without the memory for it the answer says so."""
     try:
-        step, wait, parameters = CASES[what](name, dtype, batch_size, seed)
-        timed = time_steps(step, wait, seconds)
+        prepared = CASES[what](name, dtype, batch_size, seed)
+        timed = time_steps(prepared.step, prepared.wait, seconds)
     except Exception as error:
         if lacks_memory(error):
             return {"absent": f"out of memory at batch {batch_size}"}
         raise
     images = timed["steps"] * batch_size
-    return {**timed, "images": images, "parameters": parameters, "peak": _peak(), **_versions()}
+    return {
+        **timed,
+        "images": images,
+        "parameters": prepared.parameters,
+        "peak": _peak(),
+        **_versions(),
+    }
 
 
 def largest(what: str, name: str, dtype: str, batch_size: int, seed: int) -> dict:

@@ -103,7 +103,7 @@ def run(
     del state  # the step gives its memory to the next one
 
     def train(batch: dict) -> object:
-        kept[0], metrics = step(kept[0], batch)
+        kept[0], metrics = step(kept[0], batch, None)
         return metrics["loss"]
 
     timed = _alternate([lambda: train(next(feed)), lambda: train(still)], seconds, inside)

@@ -17,9 +17,10 @@ DENSE = (8, 64)
 """Images judged at once, few or many; short batches are filled up: two shapes are compiled."""
 
 PACKED = (4, 16, 64)
-"""Rows of packed tokens judged at once; they hold up to SESSIONS times as many sessions."""
+"""Rows of packed tokens judged at once; three shapes are compiled."""
 
-SESSIONS = 4
+SESSIONS = 12
+"""Sessions that a row holds on average, at most."""
 
 AHEAD = 2
 """Batches that the device has before it when the host waits for one."""
@@ -70,10 +71,14 @@ def _packed(model: Model, images: np.ndarray) -> Iterator[tuple[np.ndarray, Pack
     sizes = 1 + filled_tiles(images, model.packets)
     start = 0
     while start < len(images):
-        some = sizes[start : start + SESSIONS * PACKED[-1]]
-        row, begin = find_places(some, length, PACKED[-1])
-        count, needed = len(row), int(row.max()) + 1
-        rows = next(r for r in PACKED if r >= needed and SESSIONS * r >= count)
+        left = sizes[start:]
+        # The most rows that are full: 19 rows' worth go as 16 and 4, not as 64.
+        for rows in reversed(PACKED):
+            some = left[: SESSIONS * rows]
+            row, begin = find_places(some, length, rows)
+            if rows == PACKED[0] or len(row) < len(left) or int(row.max()) + 1 == rows:
+                break
+        count = len(row)
         packing = slots(row, begin, some[:count], rows, length)
         head = np.zeros(SESSIONS * rows, np.int32)
         head[:count] = packing.head

@@ -29,7 +29,7 @@ Batch = dict[str, jax.Array]
 def train_step(
     state: TrainState,
     batch: Batch,
-    tiles: jax.Array | None = None,
+    tiles: jax.Array | None,
     *,
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -42,7 +42,7 @@ def train_step(
     Args:
         state: before the step.
         batch: as a `data.loader.Loader` makes it, less its rows.
-        tiles: uint8 [T, 256] where the batch names tiles by place.
+        tiles: uint8 [T, 256] where the batch names tiles by place, else None.
         schedule: learning rate by step.
         class_weights: float32 [K], times the loss of a session by its class.
         config: of the training; seed, augment, loss, remat and optimizer.ema are read.
@@ -109,7 +109,7 @@ def eval_step(
     variables: dict[str, Any],
     sums: dict[str, jax.Array],
     batch: Batch,
-    tiles: jax.Array | None = None,
+    tiles: jax.Array | None,
     *,
     model: Model,
 ) -> dict[str, jax.Array]:
