@@ -98,6 +98,7 @@ def plan(
             Case(model, dtype, batch)
             for model in models
             for dtype in dtypes or ["float32", "bfloat16"]
+            if model not in FUSED or dtype == "bfloat16"
             for batch in every
         ]
     usual = [1] if quick else [16] if what == "training" else [1, 16, 64]

@@ -91,7 +91,7 @@ def test_plans_suit_the_platform(part):
     every = cases.plan("training", "gpu")
     assert {case.batch for case in every} == {1, 16, 64, 256}
     assert {case.dtype for case in every} == {"float32", "bfloat16"}
-    assert len(every) == len(cases.MODELS) * 8
+    assert len(every) == len(cases.MODELS) * 8 + len(cases.FUSED) * 4
     on_cpu = cases.plan("inference", "cpu")
     assert [case for case in on_cpu if case.dtype == "bfloat16"] == [("vit-ti", "bfloat16", 16)]
     assert {case.batch for case in on_cpu} == {1, 16, 64}
@@ -227,3 +227,51 @@ def test_a_full_memory_is_no_failure(part, monkeypatch):
     monkeypatch.setitem(runs.CASES, "inference", full)
     told = runs.run("inference", "vit-debug", "float32", 8, 0.0, 0)
     assert told == {"absent": "out of memory at batch 8"}
+
+
+def test_packed_sessions_are_told_beside_the_dense_grid(part):
+    about = {"case": "about", "what": "training", "platform": "cpu", "device": "cpu"}
+    about |= {"date": "2026-11-28", "cores": 2, "processor": "P", "memory": 2**34, "system": "L"}
+    about |= {"load": 0.1, "versions": {"jax": "0.10"}, "seed": 0}
+    facts = {"model": "vit-ti", "dtype": "float32", "batch": 16, "mean": 3.5, "seconds": 1.0}
+    rates = {"dense": (10.0, 20.0), "packed": (80.0, 80.0)}
+    records = [
+        {"case": "packed", "name": f"vit-ti, 3.5 packets, {way}", "round": number, **facts}
+        | {"per_second": rate}
+        for way, both in rates.items()
+        for number, rate in enumerate(both)
+    ]
+    table = part("model_report").tables([about, *records])
+    assert "| ViT-Ti, float32 | 16 | 3.5 | 15 | 80 | 6 x (4 - 8) |" in table
+
+
+def test_a_profile_gives_each_operation_its_own_time(part):
+    profile = part("model_profile")
+
+    def event(name, begin, duration, thread=1):
+        where = {"ph": "X", "pid": 0, "tid": thread, "args": {"hlo_op": name}}
+        return {**where, "name": name, "ts": begin, "dur": duration}
+
+    spent = profile.own_times(
+        [
+            event("while.1", 0.0, 100.0),
+            event("dot.2", 10.0, 30.0),
+            event("dot.2", 50.0, 20.0),
+            event("fusion.3", 100.0, 5.0),
+            event("fusion.3", 0.0, 7.0, thread=2),
+            {"ph": "X", "pid": 0, "tid": 1, "ts": 0, "dur": 9, "name": "python"},
+        ]
+    )
+    assert spent == {"while.1": 50.0, "dot.2": 50.0, "fusion.3": 12.0}
+    text = '%dot.2 = f32[2]{0} dot(%a, %b), metadata={op_name="jit(f)/jvp(Net)/mlp_0/dot_general"}'
+    assert profile.paths_of(text) == {"dot.2": "jit(f)/jvp(Net)/mlp_0/dot_general"}
+    kinds = {
+        "jit(f)/jvp(Xception)/block5_sepconv1/mul": "depthwise convolution",
+        "jit(f)/jvp(Xception)/block5_sepconv1/dot_general": "pointwise product",
+        "jit(f)/transpose(jvp(Xception))/block5_sepconv1_bn/mul": "normalisation",
+        "jit(f)/jvp(ViT)/encoderblock_0/attention/exp": "attention",
+        "jit(f)/jvp(ViT)/encoderblock_0/attention/query/dot_general": "dense layer",
+        "jit(f)/jvp(VGG19)/block1_conv1/conv_general_dilated": "convolution",
+    }
+    assert {path: profile.kind_of(path) for path in kinds} == kinds
+    assert profile.direction_of("jit(f)/transpose(jvp(Net))/mul") == "backward"
