@@ -12,6 +12,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from xai_traffic.models.encoding import encode
 from xai_traffic.models.initial import glorot
+from xai_traffic.ops.convolution import conv
+from xai_traffic.ops.normalisation import normalise
 from xai_traffic.ops.tiles import GRID, SIDE
 
 Taps = Mapping[str, jax.Array] | None
@@ -160,24 +162,48 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return [B, h', w', features] of [B, h, w, C]."""
         shape = (self.window, self.window, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.initial, shape).astype(x.dtype)
-        x = lax.conv_general_dilated(
-            x, kernel, (self.stride,) * 2, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        x = conv(x, self.param("kernel", self.initial, shape), self.stride, self.padding)
         if self.use_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return x
 
 
-def batch_norm(name: str, train: bool, dtype: str, momentum: float = 0.99) -> nn.BatchNorm:
-    """Return a batch normalisation with Keras' constants; statistics in float32.
+class BatchNorm(nn.Module):
+    """Batch normalisation with Keras' constants, by the batch or by running statistics.
 
     Args:
+        train: whether the batch is its own measure, and moves the running statistics.
+        dtype: of the result; statistics are float32.
         momentum: of the running statistics; in trainings of some hundred steps Keras' 0.99 lags.
+        epsilon: added to the variance.
     """
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=momentum, epsilon=1e-3, dtype=dtype, name=name
-    )
+
+    train: bool
+    dtype: str
+    momentum: float = 0.99
+    epsilon: float = 1e-3
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the normalised [..., C] of [..., C]."""
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        if not self.train:
+            factor = scale * lax.rsqrt(variance.value + self.epsilon)
+            return ((x - mean.value) * factor + bias).astype(self.dtype)
+        x, *found = normalise(x, scale, bias, self.epsilon)
+        if not self.is_initializing():
+            for running, value in zip((mean, variance), found, strict=True):
+                running.value = self.momentum * running.value + (1 - self.momentum) * value
+        return x.astype(self.dtype)
+
+
+def batch_norm(name: str, train: bool, dtype: str, momentum: float = 0.99) -> BatchNorm:
+    """Return a batch normalisation of a name; other arguments of `BatchNorm`."""
+    return BatchNorm(train, dtype, momentum, name=name)
 
 
 def dense(features: int, name: str, dtype: str) -> nn.Dense:

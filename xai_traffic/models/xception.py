@@ -24,6 +24,7 @@ from xai_traffic.models.layers import (
     read_images,
     scaled,
 )
+from xai_traffic.ops.convolution import pointwise_conv
 from xai_traffic.ops.depthwise import depthwise_conv
 from xai_traffic.ops.pooling import max_pool
 
@@ -194,4 +195,4 @@ class SeparableConv(nn.Module):
         depthwise = self.param("depthwise_kernel", glorot, (3, 3, 1, x.shape[-1]))
         pointwise = self.param("pointwise_kernel", glorot, (1, 1, x.shape[-1], self.features))
         x = depthwise_conv(x, depthwise, 1, "SAME")
-        return x @ pointwise[0, 0].astype(x.dtype)
+        return pointwise_conv(x, pointwise[0, 0])
