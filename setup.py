@@ -77,7 +77,7 @@ setup(
     ext_modules=core,
     cmdclass={"build_ext": OptionalBuild},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
-    entry_points={"console_scripts": ["xai-traffic = xai_traffic.cli:main"]},
+    entry_points={"console_scripts": ["xai-traffic = xai_traffic.__main__:command"]},
     install_requires=[
         "jax>=0.10,<0.13",
         "flax>=0.12",

@@ -128,8 +128,7 @@ def command(run_folder: str, capture: str) -> dict:
     from xai_traffic.capture.sessions import read_capture_by
     from xai_traffic.training.run import load_run
 
-    program = "import sys; from xai_traffic.cli import main; sys.exit(main())"
-    shown = [sys.executable, "-c", program, "classify", run_folder, capture]
+    shown = [sys.executable, "-m", "xai_traffic", "classify", run_folder, capture]
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
         subprocess.run(shown, stdout=out, check=True)

@@ -19,6 +19,8 @@ from model_cases import MODELS, Case, all_models, plan
 from model_report import OURS, PEERS, counted_models, tables
 from processes import Run, measure
 
+from xai_traffic.huge_pages import with_huge_pages
+
 HERE = pathlib.Path(__file__).parent
 PYTHON = sys.executable
 RESULTS = HERE / "results"
@@ -159,6 +161,7 @@ def main(what: str, description: str, extras: dict[str, Extra]) -> None:
         folder = options.folder or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         options.out.mkdir(parents=True, exist_ok=True)
+        os.environ |= with_huge_pages(os.environ) or {}  # for all alike
         os.environ |= caches(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(what, options, folder, device)
         records = [about(bench)]

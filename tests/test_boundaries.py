@@ -13,8 +13,8 @@ import xai_traffic as xt
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "xai_traffic"
 ORDER = (
-    "errors", "terminal", "folder", "capture", "lab", "data", "ops", "models", "parallel",
-    "explain", "training", "evaluation", "report", "demo", "cli",
+    "errors", "terminal", "folder", "huge_pages", "capture", "lab", "data", "ops", "models",
+    "parallel", "explain", "training", "evaluation", "report", "demo", "cli",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FRAMEWORKS = ("tensorflow", "torch", "keras")

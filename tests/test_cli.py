@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-COMMAND = [sys.executable, "-m", "xai_traffic.cli"]
+COMMAND = [sys.executable, "-m", "xai_traffic"]
 
 
 def a_capture(folder) -> str:

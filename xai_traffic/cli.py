@@ -385,7 +385,3 @@ def _run_demo(options, _) -> int:
 
 def _add_json(verb) -> None:
     verb.add_argument("--json", action="store_true", help="the result as JSON on standard output")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
