@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xai_traffic.capture.assembly import BatchMemory
-from xai_traffic.data.packing import Packing, pack, row_length, rows_for, slots
+from xai_traffic.data.packing import Packing, pack, row_length, slots, usual_rows
 from xai_traffic.data.split import philox_key
 from xai_traffic.data.spool import spans_of
 from xai_traffic.data.store import Dataset
@@ -108,7 +108,10 @@ class Loader:
         if by_place or int(self._counts.sum()) * self.tiles.shape[1] <= ram_budget_bytes:
             self.tiles = self.tiles[spans_of(self._first, self._counts)]
             self._first = np.cumsum(self._counts) - self._counts
-        self._by_place, self._packets, self._row_multiple = by_place, packets, row_multiple
+        self._by_place, self._packets = by_place, packets
+        if packets:
+            sizes = 1 + np.minimum(self._counts, packets)
+            self._usual_rows = usual_rows(sizes, batch_size, row_length(packets), row_multiple)
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         self._share = share = batch_size // process_count
         self._process_index = process_index
@@ -191,7 +194,8 @@ class Loader:
         packed = [pack(share, length) for share in shares]
         processes, ours = len(shares), self._process_index
         needed = max(int(row.max()) + 1 for row, _ in packed) * processes
-        rows = rows_for(needed, self._batch_size, self._row_multiple) // processes
+        rows = self._usual_rows if needed <= self._usual_rows else self._batch_size
+        rows //= processes
         session, place, head = slots(*packed[ours], shares[ours], rows, length)
         session[session >= 0] += ours * self._share
         return Packing(session, place, head + np.int32(ours * rows * length))

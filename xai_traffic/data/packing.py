@@ -14,8 +14,8 @@ import numpy as np
 
 from xai_traffic.capture.images import spread
 
-SHARES = 8
-"""Row counts of a training are whole eighths of its batch, so that few programs are compiled."""
+FULL = 0.95
+"""Share of the slots that best fit fills at least, of a batch of many sessions."""
 
 
 class Packing(NamedTuple):
@@ -75,15 +75,22 @@ def pack(sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     return row, begin
 
 
-def rows_for(needed: int, batch: int, multiple: int = 1) -> int:
-    """Return how many rows are taken where so many are needed; see SHARES.
+def usual_rows(sizes: np.ndarray, batch: int, length: int, multiple: int = 1) -> int:
+    """Return how many rows nearly every shuffled batch fits into: one program serves them all.
 
     Args:
-        batch: sessions of the batch.
+        sizes: int [N], tokens of all sessions of the split, at most `length` each.
+        batch: sessions of a batch.
+        length: slots of a row.
         multiple: what the rows must divide by, such as the number of devices.
+
+    Returns:
+        at most `batch`, which any batch fits into. The sum over a batch goes beyond its mean and
+        three standard deviations once in some hundred batches; FULL of the slots are taken.
     """
-    step = math.lcm(max(1, batch // SHARES), multiple)
-    return -(-needed // step) * step
+    tokens = batch * sizes.mean() + 3 * math.sqrt(batch) * sizes.std()
+    rows = math.ceil(tokens / (FULL * length) / multiple) * multiple
+    return min(rows, batch)
 
 
 def slots(row: np.ndarray, begin: np.ndarray, sizes: np.ndarray, rows: int, length: int) -> Packing:

@@ -9,6 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+PRODUCT = "product"
+"""Name of results that rematerialisation may keep: it cannot look into gradients of our own."""
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -40,16 +44,18 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: str = "SAME"
     Returns:
         [B, H', W', K] of x's dtype.
     """
-    if jax.default_backend() != "cpu":
-        return direct_conv(x, kernel, stride, padding)
     window, _, channels, features = kernel.shape
-    if window == 1:
+    if jax.default_backend() != "cpu":
+        y = direct_conv(x, kernel, stride, padding)
+    elif window == 1:
         return pointwise_conv(x[:, ::stride, ::stride], kernel[0, 0])
-    if window == 3 and stride == 1 and min(channels, features) >= WIDE:
-        return winograd_conv(x, kernel, padding)
-    if window * window * channels <= NARROW:
+    elif window == 3 and stride == 1 and min(channels, features) >= WIDE:
+        y = winograd_conv(x, kernel, padding)
+    elif window * window * channels <= NARROW:
         return gathered_conv(x, kernel, stride, padding)
-    return direct_conv(x, kernel, stride, padding)
+    else:
+        y = direct_conv(x, kernel, stride, padding)
+    return checkpoint_name(y, PRODUCT)
 
 
 def direct_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: str) -> jax.Array:
@@ -89,7 +95,7 @@ def pointwise_conv(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """
     if jax.default_backend() != "cpu":
         return x @ matrix.astype(x.dtype)
-    return _product(x, matrix)
+    return checkpoint_name(_product(x, matrix), PRODUCT)
 
 
 @jax.custom_vjp

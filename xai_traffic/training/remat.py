@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
+from xai_traffic.ops.convolution import PRODUCT
+
 REMAT = ("none", "products", "blocks")
 """Choices of `config.remat`, from the quickest to the smallest."""
 
-PRODUCTS = ("dot_general", "conv_general_dilated")
+PRIMITIVES = ("dot_general", "conv_general_dilated")
 
 
 def rematerialised(loss: Callable, choice: str) -> Callable:
@@ -28,8 +30,9 @@ def rematerialised(loss: Callable, choice: str) -> Callable:
     return jax.checkpoint(loss, policy={"products": _is_product, "blocks": _is_block}[choice])
 
 
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name in PRODUCTS
+def _is_product(primitive: Any, *_: Any, **params: Any) -> bool:
+    named = primitive.name == "name" and params["name"] == PRODUCT
+    return named or primitive.name in PRIMITIVES
 
 
 def _is_block(primitive: Any, *_: Any, **params: Any) -> bool:
