@@ -37,7 +37,7 @@ class Loader:
         tiles    uint8 [B, G, 256], G = 64 (4 under layout ustc28), zero behind a session's tiles,
                  read only; its memory is used again when it and all views of it are gone.
                  In its place, under `by_place`:
-        first    int32 [B], row of `Loader.tiles` of each session's first tile
+        first    int32 [B], row of each session's first tile among those of `take_tiles`
         count    int32 [B], its tiles
         labels   int32 [B]
         weights  float32 [B], 1, or 0 for the padding of a last short batch
@@ -54,13 +54,10 @@ class Loader:
         process_index, process_count: which slice of each global batch this process takes.
         labels: int32 [sessions of the dataset]; default the multiclass labels.
         ram_budget_bytes: the split's tiles are copied to memory when they fit in it.
-        by_place: name tiles by their place in `tiles`, for who has put those on the device.
+        by_place: name tiles by their place among those of the split, for who has put these on the
+            device (`take_tiles`).
         packets: packets that a model with packed tokens reads of a session; 0 for any other.
         row_multiple: packed rows of a global batch are a multiple of it.
-
-    Attributes:
-        tiles: uint8 [T, 256], the tiles of the split, or of the whole dataset where they are more
-            than the budget.
 
     Raises:
         ConfigError: the batch does not divide among the processes, or there is nothing to load.
@@ -104,9 +101,9 @@ class Loader:
         self._counts = dataset.tile_counts[rows].astype(np.int64)
         self._first = dataset.first_tiles[rows].astype(np.int64)
         self._grid = dataset.grid
-        self.tiles: np.ndarray = dataset.tiles
-        if by_place or int(self._counts.sum()) * self.tiles.shape[1] <= ram_budget_bytes:
-            self.tiles = self.tiles[spans_of(self._first, self._counts)]
+        self._tiles: np.ndarray = dataset.tiles
+        if by_place or int(self._counts.sum()) * self._tiles.shape[1] <= ram_budget_bytes:
+            self._tiles = self._tiles[spans_of(self._first, self._counts)]
             self._first = np.cumsum(self._counts) - self._counts
         self._by_place, self._packets = by_place, packets
         if packets:
@@ -126,6 +123,11 @@ class Loader:
     def sessions(self) -> int:
         """Number of sessions in the split."""
         return len(self._rows)
+
+    def take_tiles(self) -> np.ndarray:
+        """Return the tiles of the split, uint8 [T, 256], and keep none of them; see `by_place`."""
+        tiles, self._tiles = self._tiles, self._tiles[:0]
+        return tiles
 
     def state(self) -> dict[str, int]:
         """Return the position: the batch that comes next.
@@ -180,7 +182,7 @@ class Loader:
             batch |= {"first": first, "count": count}
         else:
             memory = self._ring.take()
-            batch["tiles"] = memory.fill(self.tiles, self._first[chosen], self._counts[chosen])
+            batch["tiles"] = memory.fill(self._tiles, self._first[chosen], self._counts[chosen])
         if self._packets:
             batch["packing"] = self._packing(everywhere)
         return batch
@@ -194,8 +196,7 @@ class Loader:
         packed = [pack(share, length) for share in shares]
         processes, ours = len(shares), self._process_index
         needed = max(int(row.max()) + 1 for row, _ in packed) * processes
-        rows = self._usual_rows if needed <= self._usual_rows else self._batch_size
-        rows //= processes
+        rows = next(rows for rows in self._usual_rows if rows >= needed) // processes
         session, place, head = slots(*packed[ours], shares[ours], rows, length)
         session[session >= 0] += ours * self._share
         return Packing(session, place, head + np.int32(ours * rows * length))

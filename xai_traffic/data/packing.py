@@ -75,8 +75,11 @@ def pack(sizes: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     return row, begin
 
 
-def usual_rows(sizes: np.ndarray, batch: int, length: int, multiple: int = 1) -> int:
-    """Return how many rows nearly every shuffled batch fits into: one program serves them all.
+def usual_rows(sizes: np.ndarray, batch: int, length: int, multiple: int = 1) -> tuple[int, ...]:
+    """Return the numbers of rows that a training takes: a program is compiled for each.
+
+    The sum over a shuffled batch is within one standard deviation of its mean five times in six,
+    and within three but once in some hundred batches; FULL of the slots are taken.
 
     Args:
         sizes: int [N], tokens of all sessions of the split, at most `length` each.
@@ -85,12 +88,12 @@ def usual_rows(sizes: np.ndarray, batch: int, length: int, multiple: int = 1) ->
         multiple: what the rows must divide by, such as the number of devices.
 
     Returns:
-        at most `batch`, which any batch fits into. The sum over a batch goes beyond its mean and
-        three standard deviations once in some hundred batches; FULL of the slots are taken.
+        ascending; the last is `batch`, which any batch fits into.
     """
-    tokens = batch * sizes.mean() + 3 * math.sqrt(batch) * sizes.std()
-    rows = math.ceil(tokens / (FULL * length) / multiple) * multiple
-    return min(rows, batch)
+    deviation = math.sqrt(batch) * sizes.std()
+    tokens = [batch * sizes.mean() + times * deviation for times in (1, 3)]
+    rows = [math.ceil(some / (FULL * length) / multiple) * multiple for some in tokens]
+    return (*sorted({some for some in rows if some < batch}), batch)
 
 
 def slots(row: np.ndarray, begin: np.ndarray, sizes: np.ndarray, rows: int, length: int) -> Packing:

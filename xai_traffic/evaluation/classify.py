@@ -15,7 +15,7 @@ from xai_traffic.errors import XaiTrafficError
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
 
-BATCH = 256
+BATCH = 1024
 """Sessions whose images are made at once."""
 
 

@@ -71,15 +71,15 @@ def _packed(model: Model, images: np.ndarray) -> Iterator[tuple[np.ndarray, Pack
     sizes = 1 + filled_tiles(images, model.packets)
     start = 0
     while start < len(images):
-        left = sizes[start:]
-        # The most rows that are full: 19 rows' worth go as 16 and 4, not as 64.
-        for rows in reversed(PACKED):
-            some = left[: SESSIONS * rows]
-            row, begin = find_places(some, length, rows)
-            if rows == PACKED[0] or len(row) < len(left) or int(row.max()) + 1 == rows:
-                break
+        # Where rows would stay empty, fewer: 19 rows' worth go as 16 and 4, not as 64.
+        tried = {
+            rows: find_places(sizes[start : start + SESSIONS * rows], length, rows)
+            for rows in PACKED
+        }
+        rows = max(tried, key=lambda rows: (len(tried[rows][0]) / rows, rows))
+        row, begin = tried[rows]
         count = len(row)
-        packing = slots(row, begin, some[:count], rows, length)
+        packing = slots(row, begin, sizes[start : start + count], rows, length)
         head = np.zeros(SESSIONS * rows, np.int32)
         head[:count] = packing.head
         yield images[start : start + count], packing._replace(head=head)

@@ -119,7 +119,7 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
             packets=model.packets if packed else 0,
             row_multiple=mesh.devices.size,
         )
-        tiles[split] = put_state(loaders[split].tiles, mesh) if stays else None
+        tiles[split] = put_state(loaders[split].take_tiles(), mesh) if stays else None
         budget -= size if stays else 0
     schedule = make_schedule(config.optimizer, config.epochs, len(loaders["train"]))
     optimizer = make_optimizer(config.optimizer, schedule)
