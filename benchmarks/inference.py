@@ -3,6 +3,8 @@
     python benchmarks/inference.py --peers DIR --install-peers   once: other frameworks
     python benchmarks/inference.py --peers DIR                   everything, idle machine
     python benchmarks/inference.py --quick                       under 5 minutes: does it run
+    python benchmarks/inference.py --peers DIR --rounds 1 --dtypes bfloat16 --batches 256
+                                                                 what matters on a GPU
     python benchmarks/inference.py --markdown                    the tables of the records
 
 In this order: checks that the device computes what it should (on an accelerator against the CPU),
@@ -41,6 +43,5 @@ def classify(bench: model_bench.Bench) -> list[Run]:
 
 
 if __name__ == "__main__":
-    model_bench.main(
-        "inference", __doc__, {"packed": model_bench.Bench.packed, "classify": classify}
-    )
+    extras = {"packed": model_bench.Bench.packed, "classify": classify}
+    model_bench.main("inference", __doc__, extras)

@@ -107,6 +107,16 @@ class Bench:
                     )
         return runs
 
+    def formulations(self) -> list[Run]:
+        """The ways of computing one thing that `xai_traffic/ops` chooses from."""
+        dtype, batch = ("bfloat16", 256) if self.accelerated else ("float32", 16)
+        batch = 2 if self.options.quick else batch
+        facts = {"dtype": dtype, "batch": batch}
+        arguments = ("formulations.py", dtype, batch, self.seconds / 4)
+        return [
+            self.task(*arguments, name="formulations", unit="runs", facts=facts)._replace(amount=1)
+        ]
+
     def peers(self) -> dict[str, str]:
         """Return by peer why it cannot run, "" where it can."""
         if self._peers is None:

@@ -21,7 +21,7 @@ def tables(records: list[dict]) -> str:
     for dtype in ("float32", "bfloat16"):
         lines += _models(records, what, dtype)
     lines += _flops(records)
-    lines += [*_packed(records), *_pipeline(records), *_classify(records)]
+    lines += [*_formulations(records), *_packed(records), *_pipeline(records), *_classify(records)]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     memory = f"{facts['memory'] / 2**30:.0f} GiB"
     device = facts.get("device", "unknown")
@@ -196,6 +196,27 @@ def _flops(records: list[dict]) -> list[str]:
         counted = [row[key] / 1e9 for key in ("flops", "flops_without_padding", "flops_by_xla")]
         cells = [all_models()[name].title, f"{row['parameters'] / 1e6:.2f} M"]
         cells += [f"{value:.3f}" for value in (*counted, row["training_flops_by_xla"] / 1e9)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _formulations(records: list[dict]) -> list[str]:
+    runs = [run for run in records if run["case"] == "formulations" and "formulations" in run]
+    if not runs:
+        return []
+    lines = [
+        f"**formulations**, {runs[0]['dtype']}, batch {runs[0]['batch']}: milliseconds forward and "
+        "backward, medians",
+        "",
+        "| what | | |",
+        "|---|---|---|",
+    ]
+    for what, ways in runs[0]["formulations"].items():
+        cells = [what]
+        for way in ways:
+            cells.append(
+                f"{way} {digits(statistics.median(run['formulations'][what][way] for run in runs))}"
+            )
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 

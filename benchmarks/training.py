@@ -3,16 +3,18 @@
     python benchmarks/training.py --peers DIR --install-peers    once: other frameworks
     python benchmarks/training.py --peers DIR                    everything, idle machine
     python benchmarks/training.py --quick                        under 5 minutes: does it run
+    python benchmarks/training.py --peers DIR --rounds 1 --dtypes bfloat16 --batches 256
+                                                                 what matters on a GPU
     python benchmarks/training.py --markdown                     the tables of the records
 
 In this order: checks that the device computes what it should (on an accelerator against the CPU),
-the ceilings (matrix products, memory), each model at each dtype and batch, Vision Transformers with
-packed tokens, the input pipeline alone and with the step. Every run is a process of its own, and in
-each round all of a case's runs take turns. "x" is how many times more images a second we do than
-the other in the same round, then the median over rounds. The first step, which compiles, is not in
-the rates; how long it took where nothing was compiled before is told beside them. "Of the products'
-rate": operations counted by hand (model_flops.py), three times the way forward, over the measured
-rate of that dtype.
+the ceilings (matrix products, memory), each model at each dtype and batch, formulations, Vision
+Transformers with packed tokens, the input pipeline alone and with the step. Every run is a process
+of its own, and in each round all of a case's runs take turns. "x" is how many times more images a
+second we do than the other in the same round, then the median over rounds. The first step, which
+compiles, is not in the rates; how long it took where nothing was compiled before is told beside
+them. "Of the products' rate": operations counted by hand (model_flops.py), three times the way
+forward, over the measured rate of that dtype.
 
 Prints a line of JSON a run and the tables last; --out DIR takes them as training.jsonl, .txt.
 """
@@ -52,6 +54,9 @@ def pipeline(bench: model_bench.Bench) -> list[Run]:
 
 
 if __name__ == "__main__":
-    model_bench.main(
-        "training", __doc__, {"packed": model_bench.Bench.packed, "pipeline": pipeline}
-    )
+    extras = {
+        "formulations": model_bench.Bench.formulations,
+        "packed": model_bench.Bench.packed,
+        "pipeline": pipeline,
+    }
+    model_bench.main("training", __doc__, extras)

@@ -245,6 +245,16 @@ def test_packed_sessions_are_told_beside_the_dense_grid(part):
     assert "| ViT-Ti, float32 | 16 | 3.5 | 15 | 80 | 6 x (4 - 8) |" in table
 
 
+def test_formulations_are_told_side_by_side(part):
+    record = {"case": "formulations", "name": "formulations", "dtype": "float32", "batch": 16}
+    rounds = [
+        {**record, "round": number, "formulations": {"depthwise": {"grouped": 8.0, "shifted": ms}}}
+        for number, ms in enumerate((1.0, 2.0, 9.0))
+    ]
+    lines = part("model_report")._formulations(rounds)
+    assert "| depthwise | grouped 8 | shifted 2 |" in lines
+
+
 def test_a_profile_gives_each_operation_its_own_time(part):
     profile = part("model_profile")
 
