@@ -113,9 +113,8 @@ class Bench:
         batch = 2 if self.options.quick else batch
         facts = {"dtype": dtype, "batch": batch}
         arguments = ("formulations.py", dtype, batch, self.seconds / 4)
-        return [
-            self.task(*arguments, name="formulations", unit="runs", facts=facts)._replace(amount=1)
-        ]
+        rest = {"name": "formulations", "unit": "runs", "amount": 1, "facts": facts}
+        return [self.task(*arguments, **rest)]
 
     def peers(self) -> dict[str, str]:
         """Return by peer why it cannot run, "" where it can."""

@@ -15,7 +15,7 @@ from small_dataset import make_dataset, tiny_config
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.compilation import cache_folder
 from xai_traffic.parallel.mesh import check_batch, make_mesh
-from xai_traffic.parallel.sharding import local, put_batch, put_state
+from xai_traffic.parallel.sharding import fits, local, put_batch, put_state
 from xai_traffic.parallel.startup import Start, find_start
 from xai_traffic.training.loop import train
 
@@ -95,6 +95,12 @@ def test_batch_is_split_and_state_is_not():
     state = put_state({"kernel": np.ones((3, 2), np.float32)}, mesh)
     assert all(shard.data.shape == (3, 2) for shard in state["kernel"].addressable_shards)
     assert local(state)["kernel"].tolist() == np.ones((3, 2)).tolist()
+
+
+def test_what_stays_on_the_devices_is_within_the_budget():
+    for devices in (1, 4):  # of a CPU they share one memory
+        assert fits(100, 100 * devices, make_mesh(devices))
+        assert not fits(101, 100 * devices, make_mesh(devices))
 
 
 def test_mesh_and_batch_that_do_not_fit_are_refused():

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xai_traffic.parallel.mesh import DATA
@@ -53,7 +54,7 @@ def local(tree: Any) -> Any:
 
 
 def fits(bytes_a_device: int, budget: int, mesh: Mesh) -> bool:
-    """Return whether each device of this process can hold so many bytes more.
+    """Return whether every device can hold so many bytes more; the same in every process.
 
     Args:
         bytes_a_device: of an array that lies whole on every device.
@@ -61,9 +62,12 @@ def fits(bytes_a_device: int, budget: int, mesh: Mesh) -> bool:
     """
     ours = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     if ours[0].platform == "cpu":
-        return bytes_a_device * len(ours) <= budget  # they share the host's memory
+        budget //= len(ours)  # they share the host's memory
     for device in ours:
         stats = device.memory_stats() or {}
         if "bytes_limit" in stats:
             budget = min(budget, (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2)
-    return bytes_a_device <= budget
+    fitting = bytes_a_device <= budget
+    if jax.process_count() > 1:  # one process may have less left, and all run the same program
+        fitting = bool(multihost_utils.process_allgather(np.array(fitting)).all())
+    return fitting

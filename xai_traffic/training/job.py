@@ -27,7 +27,7 @@ from xai_traffic.terminal import log
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import flatten
 from xai_traffic.training.losses import balanced_weights
-from xai_traffic.training.optim import Schedule, make_optimizer, make_schedule
+from xai_traffic.training.optim import make_optimizer, make_schedule
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import CONFIG, READING, build_model, load_run, read_config
 from xai_traffic.training.state import TrainState, make_state
@@ -50,7 +50,6 @@ class Job:
         classes: names of the K classes.
         model: not yet initialised.
         mesh: of devices.
-        schedule: learning rate by step.
         loader: of the training split.
         validation: loader of the validation split.
         tiles: of the two splits, uint8 [T, 256] on every device; None where batches bring theirs.
@@ -64,7 +63,6 @@ class Job:
     classes: list[str]
     model: Model
     mesh: Mesh
-    schedule: Schedule
     loader: Loader
     validation: Loader
     tiles: dict[str, jax.Array | None]
@@ -145,7 +143,6 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
         classes=classes,
         model=model,
         mesh=mesh,
-        schedule=schedule,
         loader=loaders["train"],
         validation=loaders["validation"],
         tiles=tiles,
