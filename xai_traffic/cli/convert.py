@@ -1,0 +1,67 @@
+"""`xai-traffic convert`: captures to a dataset."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from xai_traffic.capture.rule_options import add_reading_rules, chosen_rules
+from xai_traffic.cli.options import DONE, FAILED, add_json, add_list, no_captures
+from xai_traffic.terminal import log, printable, show_table
+
+
+def add(verbs) -> None:
+    """Add the verb to the parser of all verbs."""
+    verb = verbs.add_parser(
+        "convert",
+        help="captures to a dataset",
+        description="Make a dataset of captures or folders of them; with --mask, of a dataset.",
+    )
+    verb.add_argument("inputs", nargs="*", metavar="CAPTURE_OR_FOLDER_OR_DATASET")
+    add_list(verb)
+    verb.add_argument("--out", required=True, metavar="DATASET", type=pathlib.Path)
+    verb.add_argument(
+        "--split",
+        metavar="SPEC",
+        help="KEY:TRAIN/VALIDATION/TEST in per cent, KEY one of random, capture, hash "
+        "(default random:70/10/20; a derived dataset keeps its split)",
+    )
+    verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
+    verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
+    verb.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that read captures side by side; the dataset is the same (default: the "
+        "processors there are)",
+    )
+    add_reading_rules(verb)
+    add_json(verb)
+    verb.set_defaults(run=_run)
+
+
+def _run(options, _) -> int:
+    from xai_traffic.data.build import convert, summarise
+    from xai_traffic.data.workers import usable_processors
+
+    if not options.inputs and not options.list:
+        return no_captures("convert")
+    conversion = convert(
+        options.inputs,
+        options.out,
+        rules=chosen_rules(options),
+        split=options.split,
+        labels=options.labels,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        workers=usable_processors() if options.workers is None else options.workers,
+        lists=options.list,
+    )
+    for title, columns, rows in summarise(conversion.manifest):
+        show_table(title, columns, rows)
+    if options.json:
+        print(json.dumps(conversion.manifest))
+    for capture, reason in conversion.failures:
+        log.error("%s: %s", printable(capture), printable(reason))
+    return FAILED if conversion.failures else DONE

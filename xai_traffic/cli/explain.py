@@ -1,0 +1,76 @@
+"""`xai-traffic explain`: verdicts with their reasons."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from xai_traffic.capture.rule_options import add_community_id_seed
+from xai_traffic.cli.options import DONE, FAILED, WRONG_USAGE, add_list
+from xai_traffic.terminal import log, printable
+
+
+def add(verbs) -> None:
+    """Add the verb to the parser of all verbs."""
+    verb = verbs.add_parser(
+        "explain", help="verdicts with their reasons: report.html, explanations.jsonl, figures"
+    )
+    verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
+    verb.add_argument("captures", nargs="*", metavar="CAPTURE")
+    add_list(verb)
+    verb.add_argument("--data", metavar="DATASET", help="explain sessions of a dataset instead")
+    verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    verb.add_argument(
+        "--sessions",
+        type=_numbers,
+        metavar="N,N-N",
+        help="session numbers (default: the most telling few)",
+    )
+    verb.add_argument(
+        "--methods",
+        metavar="NAME,NAME",
+        help="integrated_gradients, grad_cam, attention (default: all that the model has)",
+    )
+    add_community_id_seed(verb, "the run's; a dataset keeps its own")
+    verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
+    verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
+    verb.set_defaults(run=_run)
+
+
+def _run(options, _) -> int:
+    from xai_traffic.report.explanations import explain_run
+    from xai_traffic.training.run import load_run
+
+    if bool(options.captures or options.list) == bool(options.data):
+        print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
+        return WRONG_USAGE
+    written = explain_run(
+        load_run(options.run_folder, community_id_seed=options.community_id_seed),
+        options.captures,
+        options.out,
+        lists=options.list,
+        dataset=options.data,
+        split=options.split,
+        sessions=options.sessions,
+        methods=options.methods and tuple(options.methods.split(",")),
+        overwrite=options.overwrite,
+    )
+    for _, reason in written["failures"]:
+        log.error("%s", printable(reason))
+    print(printable(written["report"]))
+    return FAILED if written["failures"] else DONE
+
+
+def _numbers(text: str) -> list[int]:
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            part = range(int(first), int(last or first) + 1)
+        except ValueError:
+            part = range(0)
+        if not part:
+            raise argparse.ArgumentTypeError(f"{text!r}: give numbers and ranges like 0,3,10-12")
+        numbers.extend(part)
+    return numbers

@@ -1,0 +1,73 @@
+"""Run one verb: parse, call, and turn errors into a line and a status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from xai_traffic import __version__
+from xai_traffic.cli import classify, convert, demo, evaluate, explain, lab, train
+from xai_traffic.cli.options import DONE, FAILED
+from xai_traffic.errors import XaiTrafficError
+from xai_traffic.terminal import configure_logging, printable
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        parser = make_parser()
+        options, rest = parser.parse_known_args(arguments)
+        if rest and options.verb != "train":
+            parser.error(f"unknown arguments: {printable(' '.join(rest))}")
+        configure_logging()
+        status = options.run(options, rest)
+        print(end="", flush=True)  # what cannot be written must show here, not after the status
+        return status
+    except XaiTrafficError as error:
+        print(f"xai-traffic: {printable(error)}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # Analysts pipe verdicts on; the reader going away is their choice, not our failure.
+        _discard_output()
+        return DONE
+    except KeyboardInterrupt:
+        print("xai-traffic: interrupted", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"xai-traffic: {printable(error)}", file=sys.stderr)
+        try:
+            print(end="", flush=True)
+        except OSError:
+            _discard_output()
+        return FAILED
+
+
+def _discard_output() -> None:
+    """Send what is left for standard output nowhere: the interpreter would fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="xai-traffic",
+        description="Packet captures in; out come verdicts on every session, and why.",
+    )
+    parser.add_argument("--version", action=_Version)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in (convert, train, evaluate, classify, explain, lab, demo):
+        verb.add(verbs)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings, dest, **_):
+        super().__init__(option_strings, dest, nargs=0, help="show version and capture core")
+
+    def __call__(self, parser, *_):
+        from xai_traffic.capture.core import core_name
+
+        print(f"xai-traffic {__version__}, capture core: {core_name()}")
+        parser.exit(DONE)

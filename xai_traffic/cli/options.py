@@ -1,0 +1,29 @@
+"""Exit statuses, and options that several verbs share."""
+
+from __future__ import annotations
+
+import sys
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def add_list(verb) -> None:
+    """Add --list, files that name more captures."""
+    verb.add_argument(
+        "--list",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="take more paths from a file, or from standard input (-): one a line, # for comments",
+    )
+
+
+def no_captures(verb: str) -> int:
+    """Say that nothing was given to read, and return the exit status."""
+    print(f"xai-traffic {verb}: name captures, or a --list of them", file=sys.stderr)
+    return WRONG_USAGE
+
+
+def add_json(verb) -> None:
+    """Add --json."""
+    verb.add_argument("--json", action="store_true", help="the result as JSON on standard output")
