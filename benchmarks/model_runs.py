@@ -25,7 +25,7 @@ from step_timing import lacks_memory, peak_of_process, time_steps
 
 from xai_traffic.models import Model, build
 from xai_traffic.parallel.mesh import make_mesh
-from xai_traffic.parallel.sharding import put_batch, put_state
+from xai_traffic.parallel.sharding import put, put_batch, replicated
 from xai_traffic.training.config import load_config
 from xai_traffic.training.inference import compile_judge
 from xai_traffic.training.optim import make_optimizer, make_schedule
@@ -60,10 +60,9 @@ def jit_training(name: str, model: Model, seed: int) -> tuple[Callable, TrainSta
     )
     mesh, schedule = make_mesh(1), make_schedule(config.optimizer, 1, 1000)
     optimizer, weights = make_optimizer(config.optimizer, schedule), np.ones(CLASSES, np.float32)
-    step, _ = compile_steps(model, optimizer, schedule, weights, config, mesh)
-    variables = model.init(jax.random.key(seed))
-    state = put_state(jax.device_get(make_state(variables, optimizer, average=False)), mesh)
-    return step, state
+    state = make_state(model.init(jax.random.key(seed)), optimizer, average=False)
+    step, _ = compile_steps(model, optimizer, schedule, weights, config, mesh, state)
+    return step, put(jax.device_get(state), replicated(mesh))
 
 
 def random_batch(batch_size: int, seed: int) -> dict[str, np.ndarray]:

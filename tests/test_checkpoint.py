@@ -9,7 +9,7 @@ from absl import logging as absl_logging
 
 from xai_traffic.errors import RunError
 from xai_traffic.parallel.mesh import make_mesh
-from xai_traffic.parallel.sharding import put_state, replicated
+from xai_traffic.parallel.sharding import put, replicated, shapes_at
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.state import judged, make_state, params_sha256
 
@@ -29,13 +29,14 @@ def position(best):
 
 @pytest.mark.parametrize("average", [True, False])
 def test_comes_back_with_the_same_bits_on_other_devices(tmp_path, average):
-    state = put_state(jax.device_get(make(average)), make_mesh(4))
+    state = put(jax.device_get(make(average)), replicated(make_mesh(4)))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(7, state, position(7), 7)
     sharding = replicated(make_mesh(2))
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        found, where = checkpoints.restore(checkpoints.latest, state, sharding)
-        variables = checkpoints.restore_variables(7, state.variables, sharding, average=average)
+        like = shapes_at(state, sharding)
+        found, where = checkpoints.restore(checkpoints.latest, like)
+        variables = checkpoints.restore_variables(7, like.variables, average=average)
     assert where == position(7)
     assert params_sha256(found.variables) == params_sha256(state.variables)
     assert params_sha256(variables) == params_sha256(judged(state))
@@ -46,11 +47,11 @@ def test_comes_back_with_the_same_bits_on_other_devices(tmp_path, average):
 
 
 def test_keeps_newest_and_best_over_a_restart(tmp_path):
-    state = put_state(jax.device_get(make()), make_mesh(1))
+    state = put(jax.device_get(make()), replicated(make_mesh(1)))
     for steps, best in (((1, 2, 3), 2), ((4, 5), 2)):
         with Checkpoints(tmp_path, keep=1) as checkpoints:
             if checkpoints.latest:
-                checkpoints.restore(checkpoints.latest, state, replicated(make_mesh(1)))
+                checkpoints.restore(checkpoints.latest, state)
             for step in steps:
                 checkpoints.save(step, state, position(min(best, step)), min(best, step))
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
@@ -61,20 +62,20 @@ def test_keeps_newest_and_best_over_a_restart(tmp_path):
 def test_donated_state_does_not_reach_the_disk(tmp_path):
     """Writing goes on in the background while the next step already overwrites the state."""
     step = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
-    state = put_state(jax.device_get(make()), make_mesh(1))
+    state = put(jax.device_get(make()), replicated(make_mesh(1)))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, position(1), 1)
-        like = jax.eval_shape(lambda: state)
+        like = shapes_at(state, replicated(make_mesh(1)))
         for _ in range(3):
             state = step(state)
         checkpoints.wait()
-        found, _ = checkpoints.restore(1, like, replicated(make_mesh(1)))
+        found, _ = checkpoints.restore(1, like)
     assert params_sha256(found.variables) == params_sha256(VARIABLES)
 
 
 def test_reading_only_is_not_told(tmp_path, caplog):
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, put_state(jax.device_get(make()), make_mesh(1)), position(1), 1)
+        checkpoints.save(1, put(jax.device_get(make()), replicated(make_mesh(1))), position(1), 1)
     caplog.clear()
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.latest == 1
@@ -85,13 +86,13 @@ def test_reading_only_is_not_told(tmp_path, caplog):
 
 
 def test_damage_and_another_model_are_told(tmp_path):
-    state = put_state(jax.device_get(make(False)), make_mesh(1))
+    state = put(jax.device_get(make(False)), replicated(make_mesh(1)))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, position(1), 1)
         checkpoints.wait()
         other = {"params": {"dense": {"kernel": jnp.zeros((5, 5))}}}
         with pytest.raises(RunError, match="checkpoint of step 1"):
-            checkpoints.restore_variables(1, other, replicated(make_mesh(1)), average=False)
+            checkpoints.restore_variables(1, other, average=False)
 
 
 def test_hash_depends_on_path_dtype_shape_and_bytes():

@@ -74,8 +74,8 @@ def test_every_row_once_over_all_processes(rows, processes, share, shuffle, budg
             size,
             1,
             shuffle=shuffle,
-            process_index=index,
-            process_count=processes,
+            part=index,
+            parts=processes,
             ram_budget_bytes=budget << 30,
         )
         for index in range(processes)
@@ -136,7 +136,7 @@ def test_small_grids():
 
 
 def test_no_sessions_of_a_process_in_the_last_batch():
-    loader = Loader(DATA, ROWS[:5], 4, 0, process_index=1, process_count=2)
+    loader = Loader(DATA, ROWS[:5], 4, 0, part=1, parts=2)
     assert [batch["weights"].sum() for batch in loader] == [2, 0]
 
 
@@ -191,9 +191,9 @@ def test_memory_that_a_device_took_is_in_use():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 5, "process_count": 2}, "does not divide among 2"),
+        ({"batch_size": 5, "parts": 2}, "does not divide into 2"),
         ({"batch_size": 0}, "does not divide"),
-        ({"batch_size": 4, "process_index": 1}, "process 1 of 1"),
+        ({"batch_size": 4, "part": 1}, "part 1 of 1"),
         ({"batch_size": 25, "drop_last": True}, "choose at most 24"),
         ({"batch_size": 4, "rows": np.zeros(0, int)}, "split is empty"),
     ],

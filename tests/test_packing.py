@@ -119,8 +119,8 @@ def test_loader_packs_the_whole_batch(processes):
             5,
             packets=PACKETS,
             row_multiple=4,
-            process_index=index,
-            process_count=processes,
+            part=index,
+            parts=processes,
         )
         for index in range(processes)
     ]

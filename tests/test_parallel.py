@@ -15,7 +15,7 @@ from small_dataset import make_dataset, tiny_config
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.compilation import cache_folder
 from xai_traffic.parallel.mesh import check_batch, make_mesh
-from xai_traffic.parallel.sharding import fits, local, put_batch, put_state
+from xai_traffic.parallel.sharding import fits, local, put, put_batch, replicated
 from xai_traffic.parallel.startup import Start, find_start
 from xai_traffic.training.loop import train
 
@@ -92,7 +92,7 @@ def test_batch_is_split_and_state_is_not():
         [4, 5],
         [6, 7],
     ]
-    state = put_state({"kernel": np.ones((3, 2), np.float32)}, mesh)
+    state = put({"kernel": np.ones((3, 2), np.float32)}, replicated(mesh))
     assert all(shard.data.shape == (3, 2) for shard in state["kernel"].addressable_shards)
     assert local(state)["kernel"].tolist() == np.ones((3, 2)).tolist()
 

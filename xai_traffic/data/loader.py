@@ -51,7 +51,7 @@ class Loader:
         seed: of the order; unused without `shuffle`.
         shuffle: draw a new order each epoch, else the order of `rows`.
         drop_last: leave out a last short batch, else fill it up with padding of weight 0.
-        process_index, process_count: which slice of each global batch this process takes.
+        part, parts: which of how many equal slices of each global batch this process takes.
         labels: int32 [sessions of the dataset]; default the multiclass labels.
         ram_budget_bytes: the split's tiles are copied to memory when they fit in it.
         by_place: name tiles by their place among those of the split, for who has put these on the
@@ -72,8 +72,8 @@ class Loader:
         *,
         shuffle: bool = True,
         drop_last: bool = False,
-        process_index: int = 0,
-        process_count: int = 1,
+        part: int = 0,
+        parts: int = 1,
         labels: np.ndarray | None = None,
         ram_budget_bytes: int = RAM_BUDGET,
         by_place: bool = False,
@@ -81,13 +81,12 @@ class Loader:
         row_multiple: int = 1,
     ):
         rows = np.asarray(rows, np.int64)
-        if batch_size < 1 or batch_size % process_count:
+        if batch_size < 1 or batch_size % parts:
             raise ConfigError(
-                f"batch_size {batch_size} does not divide among {process_count} processes: "
-                "choose a multiple"
+                f"batch_size {batch_size} does not divide into {parts} parts: choose a multiple"
             )
-        if not 0 <= process_index < process_count:
-            raise ConfigError(f"process {process_index} of {process_count} does not exist")
+        if not 0 <= part < parts:
+            raise ConfigError(f"part {part} of {parts} does not exist")
         if not len(rows):
             raise ConfigError("there are no sessions to load: the split is empty")
         self._steps = len(rows) // batch_size if drop_last else -(-len(rows) // batch_size)
@@ -110,8 +109,8 @@ class Loader:
             sizes = 1 + np.minimum(self._counts, packets)
             self._usual_rows = usual_rows(sizes, batch_size, row_length(packets), row_multiple)
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
-        self._share = share = batch_size // process_count
-        self._process_index = process_index
+        self._share = share = batch_size // parts
+        self._part = part
         self._epoch, self._step = 0, 0
         self._ring = Ring(share, self._grid)
 
@@ -169,7 +168,7 @@ class Loader:
         return generator.permutation(len(self._rows))
 
     def _batch(self, everywhere: np.ndarray) -> dict[str, np.ndarray | Packing]:
-        size, begin = self._share, self._process_index * self._share
+        size, begin = self._share, self._part * self._share
         chosen = everywhere[begin : begin + size]
         real = len(chosen)
         labels, first, count = np.zeros((3, size), np.int32)
@@ -194,7 +193,7 @@ class Loader:
         sizes[: len(chosen)] += np.minimum(self._counts[chosen], self._packets)
         shares = sizes.reshape(-1, self._share)
         packed = [pack(share, length) for share in shares]
-        processes, ours = len(shares), self._process_index
+        processes, ours = len(shares), self._part
         needed = max(int(row.max()) + 1 for row, _ in packed) * processes
         rows = next(rows for rows in self._usual_rows if rows >= needed) // processes
         session, place, head = slots(*packed[ours], shares[ours], rows, length)

@@ -1,4 +1,4 @@
-"""Where arrays lie: state on every device, batches split along the mesh."""
+"""Arrays to the devices of a mesh and back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from xai_traffic.parallel.mesh import DATA
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of state: whole on every device."""
+    """Return the sharding of what lies whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -26,8 +26,8 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     """Move this process' share of a batch to its devices.
 
     Args:
-        batch: tree of arrays [B / processes, ...]; the shares of the processes in order make the
-            batch.
+        batch: tree of arrays [B / count, ...], the part that `mesh.share_of_batch` names; the
+            parts in order make the batch.
 
     Returns:
         global arrays [B, ...] in the same tree.
@@ -38,19 +38,46 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
     )
 
 
-def put_state(tree: Any, mesh: Mesh) -> Any:
-    """Put a tree of host arrays, equal in every process, on every device."""
+def put(tree: Any, shardings: Any) -> Any:
+    """Put a tree of host arrays, equal in every process, where it shall lie.
+
+    Args:
+        shardings: a sharding for all, or a tree of them.
+    """
+
+    def place(leaf: Any, sharding: Sharding) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree, _for_each(shardings, tree))
+
+
+def shapes_at(tree: Any, shardings: Any) -> Any:
+    """Return the shapes and dtypes of a tree with where its arrays shall lie; see `put`."""
     return jax.tree.map(
-        lambda leaf: jax.make_array_from_callback(
-            np.shape(leaf), replicated(mesh), lambda index, leaf=leaf: np.asarray(leaf)[index]
-        ),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,
+        _for_each(shardings, tree),
     )
 
 
+def _for_each(shardings: Any, tree: Any) -> Any:
+    if isinstance(shardings, Sharding):
+        return jax.tree.map(lambda _: shardings, tree)
+    return shardings
+
+
 def local(tree: Any) -> Any:
-    """Return a replicated tree as host arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+    """Return a tree as host arrays, whole; every process must call it alike."""
+
+    def fetch(leaf: jax.Array) -> np.ndarray:
+        if leaf.is_fully_replicated:
+            return np.asarray(leaf.addressable_data(0))
+        if leaf.is_fully_addressable:
+            return np.asarray(leaf)
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(fetch, tree)
 
 
 def fits(bytes_a_device: int, budget: int, mesh: Mesh) -> bool:

@@ -6,12 +6,14 @@ import contextlib
 import logging
 import pathlib
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
-from jax.sharding import Sharding
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     LatestN,
@@ -19,7 +21,11 @@ from orbax.checkpoint.checkpoint_managers import (
 )
 
 from xai_traffic.errors import RunError
+from xai_traffic.terminal import log, printable
+from xai_traffic.training.seal import damage_of, is_sealed, seal
 from xai_traffic.training.state import TrainState
+
+_VARIABLES, _AVERAGE, _TRAINING, _POSITION = "variables", "average", "training", "position"
 
 
 class Checkpoints:
@@ -27,6 +33,10 @@ class Checkpoints:
 
     A checkpoint holds the variables and their average, the rest of the training state, and the
     position: plain JSON values that the loop needs to go on (loader, early stopping, seconds).
+    It is sealed before it is complete, see `seal.py`.
+
+    Left by an OSError, as when the disk is full, the context raises a RunError in its place that
+    says from where the run goes on.
 
     Args:
         folder: made where it is missing, unless `read_only`.
@@ -37,12 +47,15 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int = 1, *, read_only: bool = False):
         self.folder = pathlib.Path(folder).absolute()
         self._best = _KeepBest()
+        self._written: int | None = None
         options = ocp.CheckpointManagerOptions(
             # orbax sets 0 itself where nothing is saved, and warns that it does.
             save_interval_steps=0 if read_only else 1,
             create=not read_only,
             read_only=read_only,
+            cleanup_tmp_directories=not read_only,
             preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         with _reading_only_untold():
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -50,8 +63,17 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except RunError as failed:
+            if error is None:
+                raise
+            log.error("%s", printable(failed))
+        if isinstance(error, OSError):
+            raise RunError(f"{error}; {self._goes_on()}") from error
 
     @property
     def latest(self) -> int | None:
@@ -67,62 +89,111 @@ class Checkpoints:
         """Write a checkpoint in the background.
 
         Args:
-            step: steps done; nothing is written when it is there already.
+            step: steps done; one that is there takes the place of another position only.
             state: of the training.
             position: JSON values; ["stopping"]["best_step"] is read back by `restore`.
             best_step: which checkpoint to keep, be it old or this one; 0 for none yet.
+
+        Raises:
+            RunError: this one, or the one before, could not be written.
         """
         self._best.step = best_step
         if step in self._manager.all_steps():
-            return
+            if self.position(step)["loader"] == position["loader"]:
+                return
+            self._manager.delete(step)  # one that was interrupted before its validation
         items = {
-            "variables": ocp.args.StandardSave(state.variables),
-            "training": ocp.args.StandardSave(_rest(state)),
-            "position": ocp.args.JsonSave(position),
+            _VARIABLES: ocp.args.StandardSave(state.variables),
+            _TRAINING: ocp.args.StandardSave(_rest(state)),
+            _POSITION: ocp.args.JsonSave(position),
         }
         if state.average:
-            items["average"] = ocp.args.StandardSave(state.average)
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            items[_AVERAGE] = ocp.args.StandardSave(state.average)
+        with self._writing():
+            self._manager.wait_until_finished()  # its seal is told by `_written`
+            self._written = step
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
-    def restore(
-        self, step: int, like: TrainState, sharding: Sharding
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """Read a checkpoint on any number of devices.
+    def restore_newest(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """Read the newest checkpoint that is whole, None where none was ever written.
+
+        A damaged one is moved out of the folder, with a warning.
 
         Args:
-            like: a state or `jax.eval_shape` of one: structure, shapes and dtypes.
-            sharding: where its arrays shall lie.
+            like: see `restore`.
+
+        Raises:
+            RunError: all are damaged, or the newest is of another model.
+        """
+        damaged = []
+        for step in reversed(self.steps):
+            damage = self._agreed_damage(step)
+            if damage is None:
+                try:
+                    return self.restore(step, like)
+                except RunError as error:
+                    # What is sealed is as it was written: then the fault is not the disk's.
+                    if is_sealed(self.folder / str(step)) or jax.process_count() > 1:
+                        raise
+                    damage = str(error)
+            aside = self._put_aside(step)
+            log.warning(
+                "the checkpoint of step %d is damaged (%s): moved to %s, going on from the one "
+                "before",
+                step,
+                printable(damage),
+                printable(aside),
+            )
+            damaged.append(str(step))
+        if damaged:
+            raise RunError(
+                f"no checkpoint in {self.folder} can be read: those of steps {', '.join(damaged)} "
+                "are damaged. Begin again in another --workdir"
+            )
+        return None
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Read a checkpoint on any number of devices, in whatever placement it was written.
+
+        Args:
+            like: shapes, dtypes and shardings of the state, see `sharding.shapes_at`.
 
         Raises:
             RunError: the checkpoint is damaged or of another model.
         """
         items = {
-            "variables": ocp.args.StandardRestore(_abstract(like.variables, sharding)),
-            "training": ocp.args.StandardRestore(_abstract(_rest(like), sharding)),
-            "position": ocp.args.JsonRestore(),
+            _VARIABLES: ocp.args.StandardRestore(like.variables),
+            _TRAINING: ocp.args.StandardRestore(_rest(like)),
+            _POSITION: ocp.args.JsonRestore(),
         }
         if like.average:
-            items["average"] = ocp.args.StandardRestore(_abstract(like.average, sharding))
+            items[_AVERAGE] = ocp.args.StandardRestore(like.average)
         found = self._read(step, items)
         state = TrainState(
-            step=found["training"]["step"],
-            variables=found["variables"],
-            average=found["average"] if like.average else {},
-            optimizer=found["training"]["optimizer"],
+            step=found[_TRAINING]["step"],
+            variables=found[_VARIABLES],
+            average=found[_AVERAGE] if like.average else {},
+            optimizer=found[_TRAINING]["optimizer"],
         )
-        self._best.step = found["position"]["stopping"]["best_step"]
-        return state, found["position"]
+        self._best.step = found[_POSITION]["stopping"]["best_step"]
+        return state, found[_POSITION]
 
     def restore_variables(
-        self, step: int, like: dict[str, Any], sharding: Sharding, *, average: bool
+        self, step: int, like: dict[str, Any], *, average: bool
     ) -> dict[str, Any]:
-        """Read what users of a model need; `average` takes the averaged parameters."""
-        abstract = _abstract(like, sharding)
-        items = {"variables": ocp.args.StandardRestore(abstract)}
+        """Read what users of a model need; `average` takes the averaged parameters.
+
+        Raises:
+            RunError: the checkpoint is damaged or of another model.
+        """
+        items = {_VARIABLES: ocp.args.StandardRestore(like)}
         if average:
-            items["average"] = ocp.args.StandardRestore(abstract["params"])
+            items[_AVERAGE] = ocp.args.StandardRestore(like["params"])
+        damage = damage_of(self.folder / str(step), items)
+        if damage:
+            raise RunError(f"the checkpoint of step {step} is damaged: {damage}")
         found = self._read(step, items)
-        return {**found["variables"], **({"params": found["average"]} if average else {})}
+        return {**found[_VARIABLES], **({"params": found[_AVERAGE]} if average else {})}
 
     def position(self, step: int) -> dict[str, Any]:
         """Read the position of a checkpoint.
@@ -130,24 +201,81 @@ class Checkpoints:
         Raises:
             RunError: the checkpoint is damaged.
         """
-        return self._read(step, {"position": ocp.args.JsonRestore()})["position"]
+        return self._read(step, {_POSITION: ocp.args.JsonRestore()})[_POSITION]
 
     def wait(self) -> None:
-        """Wait until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Wait until everything is on disk.
+
+        Raises:
+            RunError: it could not be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and let the folder go."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait, and let the folder go; raises as `wait`."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def _read(self, step: int, items: dict[str, Any]) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (ValueError, KeyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - damage shows as any kind of error in orbax
+            told = str(error).partition("\n")[0]
             raise RunError(
-                f"the checkpoint of step {step} in {self.folder} cannot be read: {error}"
+                f"the checkpoint of step {step} in {self.folder} cannot be read: "
+                f"{type(error).__name__}: {told}"
             ) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            told = str(error).partition("\n")[0]
+            raise RunError(
+                f"the checkpoint of step {self._written} could not be written: {told}; "
+                f"{self._goes_on()}"
+            ) from error
+
+    def _goes_on(self) -> str:
+        if self.latest is None:
+            return "no checkpoint is there yet: mend that and begin again"
+        return (
+            f"the checkpoint of step {self.latest} in {self.folder} is whole: mend that, and the "
+            "same command goes on from there"
+        )
+
+    def _seal(self) -> None:
+        """Seal a checkpoint when all its files are written, before it gets its name.
+
+        Called in the background.
+        """
+        if jax.process_index() == 0:
+            nameless = self.folder.glob(f"{self._written}{ocp.utils.TMP_DIR_SUFFIX}*")
+            seal(next(nameless, self.folder / str(self._written)))
+
+    def _agreed_damage(self, step: int) -> str | None:
+        """Return what is wrong with a checkpoint; the first process looks, all hear of it."""
+        damage = damage_of(self.folder / str(step)) if jax.process_index() == 0 else None
+        if jax.process_count() > 1:
+            found = multihost_utils.broadcast_one_to_all(np.array(damage is not None))
+            if found and damage is None:
+                damage = "as process 0 tells"
+        return damage
+
+    def _put_aside(self, step: int) -> pathlib.Path:
+        aside = self.folder.parent / f"damaged-checkpoint-{step}"
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}-again")
+        if jax.process_index() == 0:
+            (self.folder / str(step)).rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("put aside")
+        self._manager.reload()
+        return aside
 
 
 @contextlib.contextmanager
@@ -167,12 +295,6 @@ def _reading_only_untold() -> Iterator[None]:
 
 def _rest(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "optimizer": state.optimizer}
-
-
-def _abstract(tree: Any, sharding: Sharding) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
-    )
 
 
 class _KeepBest(PreservationPolicy):

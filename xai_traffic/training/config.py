@@ -14,6 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from xai_traffic.errors import ConfigError
+from xai_traffic.parallel.placement import PLACEMENTS
 from xai_traffic.training.recipe import TASKS
 from xai_traffic.training.remat import REMAT
 
@@ -28,6 +29,8 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16"),
     "remat": REMAT,
     "data.class_weights": ("none", "balanced"),
+    "loss.not_finite": ("stop", "skip"),
+    "mesh.placement": tuple(PLACEMENTS),
     "optimizer.name": ("sgd", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
     "early_stopping.metric": ("accuracy", "macro_f1", "loss"),
@@ -45,8 +48,10 @@ AT_LEAST = {
     "checkpoint.every_steps": 0,
     "checkpoint.keep": 1,
     "log.every_steps": 1,
+    "loss.skips_in_a_row": 0,
     "log.images": 0,
     "mesh.data": 0,
+    "mesh.model": 1,
 }
 SHARES = (
     "optimizer.momentum",

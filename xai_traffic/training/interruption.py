@@ -1,56 +1,74 @@
-"""Ctrl-C and SIGTERM: finish the step, save, then stop."""
+"""Ctrl-C and SIGTERM: finish what is at work, save, then stop."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 from xai_traffic.terminal import log
+
+GRACE = 25.0
+"""Seconds from SIGTERM to the end of a training: Slurm and Kubernetes kill after 30."""
 
 
 class Interruption:
-    """Turn the first SIGINT or SIGTERM into a flag that the loop looks at after each step.
+    """Turn the first SIGINT or SIGTERM into a flag that a loop looks at.
 
-    A second signal stops at once. Outside the main thread signals are left alone.
+    A second SIGINT stops at once; a second SIGTERM changes nothing, for launchers send several.
+    Outside the main thread signals are left alone.
 
     Args:
-        every: steps between two looks where many processes must agree, which takes time.
         when: it stops, as the log says it.
+        grace: seconds from SIGTERM after which the process ends, whatever it is at (compiling, or
+            a step that takes minutes), so that it is not killed without a word; None for never.
     """
 
-    def __init__(self, every: int = 1, when: str = "behind this step") -> None:
-        self.asked, self._every, self._when = False, every, when
-
-    def agreed(self, step: int = 0) -> bool:
-        """Return whether any process was asked to stop; every process must call it alike."""
-        if jax.process_count() == 1:
-            return self.asked
-        if step % self._every:
-            return False
-        return bool(np.any(multihost_utils.process_allgather(np.array(self.asked))))
+    def __init__(self, when: str = "behind this step", grace: float | None = None) -> None:
+        self.asked, self._when, self._grace = False, when, grace
+        self._left = threading.Event()
 
     def __enter__(self) -> Interruption:
         self._before = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._ask)
+            if self._grace is not None:
+                self._watch_the_time()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._left.set()
+        if self._before and self._grace is not None:
+            signal.set_wakeup_fd(self._woken_before)
+            os.close(self._wake)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         self.asked = True
-        log.info(
-            "%s: stopping %s; again to stop at once",
-            signal.Signals(number).name,
-            self._when,
-        )
+        log.info("%s: stopping %s; Ctrl-C to stop at once", signal.Signals(number).name, self._when)
+
+    def _watch_the_time(self) -> None:
+        # Python runs a handler between two of its own instructions, and a compilation is one: only
+        # what the C handler writes into a pipe reaches a thread meanwhile.
+        told, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._woken_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        threading.Thread(target=self._end_in_time, args=(told,), daemon=True).start()
+
+    def _end_in_time(self, told: int) -> None:
+        with open(told, "rb", buffering=0) as stream:
+            while number := stream.read(1):
+                if number[0] == signal.SIGTERM and not self._left.wait(self._grace):
+                    log.error(
+                        "SIGTERM came %.0f s ago, and what is at work takes longer: ending without "
+                        "another checkpoint; the same command goes on from the last one",
+                        self._grace,
+                    )
+                    os._exit(1)

@@ -21,8 +21,9 @@ from xai_traffic.data.loader import Loader
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.models import Model
-from xai_traffic.parallel.mesh import check_batch, make_mesh
-from xai_traffic.parallel.sharding import fits, put_state, replicated
+from xai_traffic.parallel.mesh import DATA, check_batch, make_mesh, share_of_batch
+from xai_traffic.parallel.placement import check_placement, held
+from xai_traffic.parallel.sharding import fits, put, replicated, shapes_at
 from xai_traffic.terminal import log
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import flatten
@@ -55,7 +56,7 @@ class Job:
         tiles: of the two splits, uint8 [T, 256] on every device; None where batches bring theirs.
         validation_rows: the dataset's rows in it, int64.
         train_step, eval_step: see `steps.compile_steps`.
-        like: shapes and dtypes of the state.
+        like: shapes, dtypes and shardings of the state.
         start: makes the state before the first step, on the mesh.
     """
 
@@ -73,10 +74,9 @@ class Job:
     start: Callable[[], TrainState]
 
     def restore(self, checkpoints: Checkpoints) -> tuple[TrainState, dict[str, Any] | None]:
-        """Return the newest checkpoint's state and position, or the start and None."""
-        if checkpoints.latest is None:
-            return self.start(), None
-        return checkpoints.restore(checkpoints.latest, self.like, replicated(self.mesh))
+        """Return the newest whole checkpoint's state and position, or the start and None."""
+        found = checkpoints.restore_newest(self.like)
+        return (self.start(), None) if found is None else found
 
 
 def prepare(config: ml_collections.ConfigDict) -> Job:
@@ -89,8 +89,9 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
     dataset = open_dataset(config.data.path)
     check_dataset(config, dataset)
     classes, labels = dataset.task_classes(config.task), dataset.task_labels(config.task)
-    mesh = make_mesh(config.mesh.data)
+    mesh = make_mesh(config.mesh.data, config.mesh.model)
     check_batch(config.batch_size, mesh)
+    part, parts = share_of_batch(mesh)
     rows = {
         split: _limited(dataset.rows(split), config.data.limit, config.seed)
         for split in ("train", "validation")
@@ -110,33 +111,38 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
             config.seed,
             shuffle=split == "train",
             drop_last=split == "train",
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            part=part,
+            parts=parts,
             labels=labels,
             by_place=stays,
             packets=model.packets if packed else 0,
-            row_multiple=mesh.devices.size,
+            row_multiple=mesh.shape[DATA],
         )
-        tiles[split] = put_state(loaders[split].take_tiles(), mesh) if stays else None
+        tiles[split] = put(loaders[split].take_tiles(), replicated(mesh)) if stays else None
         budget -= size if stays else 0
     schedule = make_schedule(config.optimizer, config.epochs, len(loaders["train"]))
     optimizer = make_optimizer(config.optimizer, schedule)
     weights = np.ones(len(classes), np.float32)
     if config.data.class_weights == "balanced":
         weights = balanced_weights(labels[rows["train"]], len(classes))
-    train_step, eval_step = compile_steps(model, optimizer, schedule, weights, config, mesh)
 
     def make(variables: dict[str, Any]) -> TrainState:
         return make_state(variables, optimizer, average=bool(config.optimizer.ema))
 
-    like = jax.eval_shape(lambda: make(model.init(jax.random.key(config.seed))))
+    def make_fresh() -> TrainState:
+        return make(model.init(jax.random.key(config.seed)))
+
+    like = jax.eval_shape(make_fresh)
+    check_placement(config.mesh.placement, like.variables, mesh)
+    shardings = held(config.mesh.placement, like, mesh)
+    steps = compile_steps(model, optimizer, schedule, weights, config, mesh, like)
 
     def start() -> TrainState:
-        if config.init_from:
-            variables = parameters_of(config.init_from, like.variables)
-        else:
-            variables = model.init(jax.random.key(config.seed))
-        return put_state(jax.device_get(make(variables)), mesh)
+        # No device ever holds more than its part.
+        if not config.init_from:
+            return jax.jit(make_fresh, out_shardings=shardings)()
+        variables = parameters_of(config.init_from, like.variables)
+        return jax.jit(make, out_shardings=shardings)(put(variables, shardings.variables))
 
     return Job(
         dataset=dataset,
@@ -147,9 +153,9 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
         validation=loaders["validation"],
         tiles=tiles,
         validation_rows=rows["validation"],
-        train_step=train_step,
-        eval_step=eval_step,
-        like=like,
+        train_step=steps[0],
+        eval_step=steps[1],
+        like=shapes_at(like, shardings),
         start=start,
     )
 

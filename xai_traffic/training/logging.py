@@ -34,6 +34,7 @@ COLUMNS = (
     "train/learning_rate",
     "train/gradient_norm",
     "train/images_per_second",
+    "train/skipped",
     "validation/loss",
     "validation/accuracy",
     "validation/macro_f1",

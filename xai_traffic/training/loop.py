@@ -13,13 +13,14 @@ import jax
 import ml_collections
 import numpy as np
 
+from xai_traffic.parallel.agreement import Agreement
 from xai_traffic.parallel.compilation import use_compilation_cache
-from xai_traffic.parallel.sharding import local, put_batch, put_state
+from xai_traffic.parallel.sharding import local, put, put_batch, replicated
 from xai_traffic.parallel.startup import start_processes
 from xai_traffic.terminal import log, progress
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import check_config, flatten, with_absolute_paths
-from xai_traffic.training.interruption import Interruption
+from xai_traffic.training.interruption import GRACE, Interruption
 from xai_traffic.training.job import Job, check_same, claim, prepare
 from xai_traffic.training.logging import RunLog
 from xai_traffic.training.metrics import empty_sums, scores_of
@@ -67,30 +68,37 @@ def train(
     claim(config, job, workdir)
     loader, first = job.loader, jax.process_index() == 0
     with (
-        Interruption(config.log.every_steps) as interruption,
+        Interruption(grace=GRACE) as interruption,
         Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints,
     ):
         state, position = job.restore(checkpoints)
         stopping = Stopping(config.early_stopping.metric, config.early_stopping.patience)
-        before = 0.0
+        most_skips = config.loss.skips_in_a_row if config.loss.not_finite == "skip" else None
+        watch = StepWatch(job.dataset, workdir, most_skips)
+        watch.good_checkpoint, before = checkpoints.latest, 0.0
         if position is not None:
             loader.restore(position["loader"])
             stopping, before = Stopping(**position["stopping"]), position["seconds"]
+            watch.skipped = position["skipped"]
             log.info("going on behind step %d", checkpoints.latest)
         began, step = time.monotonic(), checkpoints.latest or 0
-        watch = StepWatch(job.dataset, workdir)
-        watch.good_checkpoint = checkpoints.latest
+        asked_to_stop = Agreement(job.mesh, lambda: interruption.asked)
 
-        def save() -> None:
+        def save(place: dict[str, int]) -> None:
             watch.settle()
-            seconds = before + time.monotonic() - began
             position = {
-                "loader": loader.state(),
+                "loader": place,
                 "stopping": vars(stopping),
-                "seconds": seconds,
+                "skipped": watch.skipped,
+                "seconds": before + time.monotonic() - began,
             }
             checkpoints.save(step, state, position, stopping.best_step)
             watch.good_checkpoint = step
+
+        def leave() -> None:
+            checkpoints.wait()
+            log.info("stopped behind step %d: the same command goes on from there", step)
+            raise KeyboardInterrupt
 
         with RunLog(workdir, step if position else -1, writes=first) as run_log:
             if position is None:
@@ -111,15 +119,20 @@ def train(
                         on_step(step)
                     if step % config.log.every_steps == 0:
                         run_log.scores(step, epoch, "train", watch.means())
-                    if loader.state()["step"] == len(loader):
-                        continue  # the epoch's end saves
-                    if interruption.agreed(step):
-                        save()
-                        raise KeyboardInterrupt
+                    at = loader.state()
+                    if at["step"] == len(loader):
+                        continue  # validation is still due, and the epoch's end saves
+                    if asked_to_stop():
+                        save(at)
+                        leave()
                     if config.checkpoint.every_steps and step % config.checkpoint.every_steps == 0:
-                        save()
+                        save(at)
                 watch.pause()
-                scores, confusion = validate(job, state)
+                found = validate(job, state, asked_to_stop)
+                if found is None:
+                    save(at)
+                    leave()
+                scores, confusion = found
                 stopping = stopping.after(step, epoch, scores)
                 run_log.scores(step, epoch, "validation", scores)
                 if first:
@@ -127,25 +140,32 @@ def train(
                     run_log.picture("validation/confusion_matrix", picture, step)
                     told = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
                     log.info("%s: validation %s", name, told)
-                save()
-                if interruption.agreed():
-                    raise KeyboardInterrupt
+                save(loader.state())
+                if asked_to_stop():
+                    leave()
             checkpoints.wait()
             seconds = before + time.monotonic() - began
-            result = make_result(job, state, stopping, checkpoints, seconds, watch.first_step)
+            result = make_result(job, state, stopping, checkpoints, seconds, watch)
+            show_examples(config, job, state, workdir, run_log)
             if first:
-                show_examples(config, job, state, workdir, run_log)
                 run_log.finished(step)
                 write_json(workdir / RESULT, result)
     log.info("%s: done, best validation %s", workdir, result["best"])
     return result
 
 
-def validate(job: Job, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
-    """Judge the whole validation split; return its scores and the confusion int [K, K]."""
-    sums = put_state(jax.device_get(empty_sums(len(job.classes))), job.mesh)
+def validate(
+    job: Job, state: TrainState, asked_to_stop: Agreement
+) -> tuple[dict[str, float], np.ndarray] | None:
+    """Judge the whole validation split; return its scores and the confusion int [K, K].
+
+    None where it was asked to stop.
+    """
+    sums = put(jax.device_get(empty_sums(len(job.classes))), replicated(job.mesh))
     variables = judged(state)
     for batch in job.validation:
+        if asked_to_stop():
+            return None
         batch.pop("rows")
         batch = put_batch(batch, job.mesh)
         with jax.transfer_guard("disallow"):

@@ -118,6 +118,8 @@ def base(words: Words) -> ml_collections.ConfigDict:
 
     config.loss = loss = ml_collections.ConfigDict()
     loss.label_smoothing = 0.0  # probability spread over all classes
+    loss.not_finite = "stop"  # where loss or gradient is no number: stop, or skip the update
+    loss.skips_in_a_row = 10  # most updates that skip leaves out one behind the other
 
     config.augment = augment = ml_collections.ConfigDict()
     augment.packet_dropout = 0.0  # probability that a packet's tile is zeroed
@@ -134,14 +136,16 @@ def base(words: Words) -> ml_collections.ConfigDict:
 
     config.checkpoint = checkpoint = ml_collections.ConfigDict()
     checkpoint.every_steps = 0  # steps between checkpoints inside an epoch; 0: at its end only
-    checkpoint.keep = 1  # newest checkpoints kept, beside the best
+    checkpoint.keep = 2  # newest ones kept beside the best; the last but one is for a damaged last
 
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # steps between rows of metrics.csv and TensorBoard
     log.images = 4  # validation sessions shown with heat maps at the end; 0 for none
 
     config.mesh = mesh = ml_collections.ConfigDict()
-    mesh.data = 0  # devices that share a batch; 0 for all
+    mesh.data = 0  # parts of a batch, each on its devices; 0: as many as there are devices for
+    mesh.model = 1  # devices that share a layer, by mesh.placement
+    mesh.placement = "replicated"  # of parameters: replicated, fsdp, tensor, fsdp+tensor (the ViT)
     return config
 
 

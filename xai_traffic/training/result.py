@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from xai_traffic.errors import RunError
-from xai_traffic.parallel.sharding import local, replicated
+from xai_traffic.parallel.sharding import local
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.logging import RunLog
@@ -19,6 +19,7 @@ from xai_traffic.training.pictures import heat_map_png
 from xai_traffic.training.run import Run
 from xai_traffic.training.state import TrainState, count_parameters, judged, params_sha256
 from xai_traffic.training.stopping import Stopping
+from xai_traffic.training.watch import StepWatch
 
 if TYPE_CHECKING:
     from xai_traffic.training.job import Job
@@ -30,7 +31,7 @@ def make_result(
     stopping: Stopping,
     checkpoints: Checkpoints,
     seconds: float,
-    first_step: float | None,
+    watch: StepWatch,
 ) -> dict[str, Any]:
     """Return the content of `result.json`; every process must call it.
 
@@ -38,15 +39,14 @@ def make_result(
         state: behind the last step.
         stopping: what is known of the best epoch, whose checkpoint `load_run` loads.
         seconds: that the training took, over all its starts.
-        first_step: seconds until the first step of this start was done, None where it did none.
+        watch: of the steps of this start.
     """
-    last = local(state)
+    last, first_step = local(state), watch.first_step
     best = judged(last)
     if stopping.best_step != int(last.step):
-        like = jax.eval_shape(lambda: judged(job.like))
         best = local(
             checkpoints.restore_variables(
-                stopping.best_step, like, replicated(job.mesh), average=bool(last.average)
+                stopping.best_step, job.like.variables, average=bool(last.average)
             )
         )
     return {
@@ -59,6 +59,7 @@ def make_result(
         "best_params_sha256": params_sha256(best),
         "parameters": count_parameters(last.variables),
         "sessions": {"train": job.loader.sessions, "validation": job.validation.sessions},
+        "skipped": watch.skipped["all"],
         "seconds": round(seconds, 3),
         "seconds_to_first_step": None if first_step is None else round(first_step, 3),
         "device": f"{job.mesh.devices.size} x {jax.devices()[0].device_kind}",
@@ -75,10 +76,13 @@ def show_examples(
 ) -> None:
     """Log some validation sessions with Grad-CAM heat maps of the last step's verdicts.
 
-    Runs on one device of this process: nothing here waits for other processes.
+    Every process must call it; the first one explains, on one device.
     """
     count = min(config.log.images, len(job.validation_rows))
     if not count:
+        return
+    state = local(state)
+    if jax.process_index():
         return
     places = np.linspace(0, len(job.validation_rows) - 1, count).astype(int)
     rows = job.validation_rows[places]
@@ -90,8 +94,8 @@ def show_examples(
         classes=job.classes,
         dataset={},
         model=job.model,
-        variables=judged(local(state)),
-        step=int(local(state.step)),
+        variables=judged(state),
+        step=int(state.step),
     )
     images = job.dataset.images(rows)
     probabilities = run.predict(images)

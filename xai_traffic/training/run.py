@@ -22,6 +22,7 @@ from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.explain import METHODS, attribute
 from xai_traffic.models import Model, build
 from xai_traffic.parallel.compilation import use_compilation_cache
+from xai_traffic.parallel.sharding import shapes_at
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.inference import compile_judge, judge_images, warm_up
@@ -161,11 +162,9 @@ def load_run(path: str | os.PathLike, *, community_id_seed: int | None = None) -
         # Before the first validation nothing is best, and the newest is what there is.
         best = checkpoints.position(checkpoints.latest)["stopping"]["best_step"]
         step = best if best in checkpoints.steps else checkpoints.latest
+        here = SingleDeviceSharding(jax.local_devices()[0])
         variables = checkpoints.restore_variables(
-            step,
-            like,
-            SingleDeviceSharding(jax.local_devices()[0]),
-            average=bool(config.optimizer.ema),
+            step, shapes_at(like, here), average=bool(config.optimizer.ema)
         )
     return Run(
         path=path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +16,14 @@ from jax.sharding import Mesh
 
 from xai_traffic.models import Model
 from xai_traffic.ops.tiles import gather_tiles, images_from_tiles
+from xai_traffic.parallel.placement import held, used
 from xai_traffic.parallel.sharding import replicated, split
 from xai_traffic.training.augment import augment, mixup
 from xai_traffic.training.losses import cross_entropy, one_hot, smooth, weighted_mean
 from xai_traffic.training.metrics import add_batch
 from xai_traffic.training.optim import Schedule, move_average
 from xai_traffic.training.remat import rematerialised
-from xai_traffic.training.state import TrainState
+from xai_traffic.training.state import TrainState, judged
 
 Batch = dict[str, jax.Array]
 
@@ -36,6 +38,7 @@ def train_step(
     schedule: Schedule,
     class_weights: np.ndarray,
     config: ml_collections.ConfigDict,
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Do one step of training on a whole batch.
 
@@ -46,6 +49,7 @@ def train_step(
         schedule: learning rate by step.
         class_weights: float32 [K], times the loss of a session by its class.
         config: of the training; seed, augment, loss, remat and optimizer.ema are read.
+        gather: brings parameters together that are split between steps.
 
     Returns:
         the state after it, and float32 scalars: loss, accuracy, gradient_norm, learning_rate.
@@ -63,7 +67,7 @@ def train_step(
     targets = smooth(targets, config.loss.label_smoothing)
 
     def loss_of(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        variables = {**state.variables, "params": params}
+        variables = {**state.variables, "params": gather(params)}
         logits, statistics = model.apply_train(variables, images, dropout_rng, batch.get("packing"))
         return weighted_mean(cross_entropy(logits, targets), weights), (logits, statistics)
 
@@ -82,12 +86,15 @@ def train_step(
         optimizer=optimizer_state,
     )
     hits = jnp.argmax(logits, axis=-1) == batch["labels"]
-    return after, {
+    metrics = {
         "loss": loss,
         "accuracy": jnp.mean(hits.astype(jnp.float32)),
         "gradient_norm": norm_of(gradients),
         "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
     }
+    if config.loss.not_finite == "skip":
+        after = unless_not_finite(metrics, state, after)
+    return after, metrics
 
 
 def dense_tiles(batch: Batch, tiles: jax.Array | None) -> jax.Array:
@@ -98,6 +105,15 @@ def dense_tiles(batch: Batch, tiles: jax.Array | None) -> jax.Array:
     if tiles is None:
         return batch["tiles"]
     return gather_tiles(tiles, batch["first"], batch["count"])
+
+
+def unless_not_finite(
+    metrics: dict[str, jax.Array], before: TrainState, after: TrainState
+) -> TrainState:
+    """Return `after`, or where loss or gradient is no finite number `before`, one step on."""
+    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+    kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    return dataclasses.replace(kept, step=after.step)
 
 
 def norm_of(tree: Any) -> jax.Array:
@@ -112,14 +128,16 @@ def eval_step(
     tiles: jax.Array | None,
     *,
     model: Model,
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> dict[str, jax.Array]:
     """Add a batch to the sums of `metrics.empty_sums`, judged without augmentation.
 
     Args:
         variables: of the model.
-        batch, tiles: as for `train_step`; rows of weight 0 do not count.
+        batch, tiles, gather: as for `train_step`; rows of weight 0 do not count.
     """
     images = images_from_tiles(dense_tiles(batch, tiles))
+    variables = {**variables, "params": gather(variables["params"])}
     logits = model.logits(variables, images, batch.get("packing"))
     losses = cross_entropy(logits, one_hot(batch["labels"], model.num_classes))
     return add_batch(sums, logits, losses, batch["labels"], batch["weights"])
@@ -132,14 +150,22 @@ def compile_steps(
     class_weights: np.ndarray,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
+    like: TrainState,
 ) -> tuple[Callable, Callable]:
     """Return `train_step(state, batch, tiles)` and `eval_step(variables, sums, batch, tiles)`.
 
-    Both are jitted. State is whole on every device of the mesh and given up to the step; so are the
-    split's tiles, which stay; batches are split. The means over a batch (loss, batch statistics)
-    are over all of it, whatever the devices.
+    Both are jitted. The state lies as `config.mesh.placement` says and is given up to the step; the
+    split's tiles are whole on every device of the mesh, and stay; batches are split. The means over
+    a batch (loss, batch statistics) are over all of it, whatever the devices.
+
+    Args:
+        like: shapes of the state.
     """
     whole, parts = replicated(mesh), split(mesh)
+    placement = config.mesh.placement
+    state = held(placement, like, mesh)
+    params = used(placement, like.variables["params"], mesh)
+    gather = functools.partial(jax.lax.with_sharding_constraint, shardings=params)
     options = None
     if config.deterministic and jax.default_backend() == "gpu":
         options = {"xla_gpu_deterministic_ops": True}
@@ -150,18 +176,19 @@ def compile_steps(
         schedule=schedule,
         class_weights=class_weights,
         config=ml_collections.FrozenConfigDict(config),
+        gather=gather,
     )
     return (
         jax.jit(
             train,
-            in_shardings=(whole, parts, whole),
-            out_shardings=(whole, whole),
+            in_shardings=(state, parts, whole),
+            out_shardings=(state, whole),
             donate_argnums=0,
             compiler_options=options,
         ),
         jax.jit(
-            functools.partial(eval_step, model=model),
-            in_shardings=(whole, whole, parts, whole),
+            functools.partial(eval_step, model=model, gather=gather),
+            in_shardings=(judged(state), whole, parts, whole),
             out_shardings=whole,
             donate_argnums=1,
             compiler_options=options,
