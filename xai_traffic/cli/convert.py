@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 
 from xai_traffic.capture.rule_options import add_reading_rules, chosen_rules
 from xai_traffic.cli.options import DONE, FAILED, add_json, add_list, no_captures
@@ -55,18 +56,23 @@ def _run(options, _) -> int:
 
     if not options.inputs and not options.list:
         return no_captures("convert")
-    conversion = convert(
-        options.inputs,
-        options.out,
-        rules=chosen_rules(options),
-        split=options.split,
-        labels=options.labels,
-        seed=options.seed,
-        overwrite=options.overwrite,
-        workers=usable_processors() if options.workers is None else options.workers,
-        lists=options.list,
-        shard=options.shard,
-    )
+    # A job that is stopped leaves nothing half made either.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        conversion = convert(
+            options.inputs,
+            options.out,
+            rules=chosen_rules(options),
+            split=options.split,
+            labels=options.labels,
+            seed=options.seed,
+            overwrite=options.overwrite,
+            workers=usable_processors() if options.workers is None else options.workers,
+            lists=options.list,
+            shard=options.shard,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for title, columns, rows in summarise(conversion.manifest):
         show_table(title, columns, rows)
     if options.json:

@@ -137,15 +137,15 @@ def plan_shard(
 def conversion_of(manifest: dict) -> dict[str, object]:
     """Return what all shards of a conversion have in common, by what to call it in a message."""
     shard, rules = manifest["shard"], manifest["rules"]
-    listed = shard["list"]
+    listed, table = shard["list"], shard["label_table"]
     return {
         "version of xai_traffic": manifest["versions"]["xai_traffic"],
         "version of the masks": manifest["mask_version"],
         **{f"reading rule {name}": value for name, value in rules.items()},
         "number of shards": shard["of"],
+        "label table": f"SHA-256 {table[:16]}" if table else "none",
         "list of captures": f"{listed['captures']:,} captures of {listed['bytes']:,} bytes "
         f"(SHA-256 {listed['sha256'][:16]})",
-        "label table": shard["label_table"] and f"SHA-256 {shard['label_table'][:16]}",
         "split": manifest["split"],
         "seed": manifest["seed"],
     }
