@@ -26,6 +26,8 @@ from xai_traffic.data.split import (
     split_warnings,
 )
 
+_NAMED = 1 << 16
+
 
 class Groups:
     """The groups of a dataset in the making.
@@ -64,7 +66,7 @@ class Groups:
         cells = cells_of(groups, labels)
         if self.spec.key == "hash":
             # Such a group is dealt at once, and its split is all that must be known of it.
-            of_group = deal_by_hash(hex_names(digests[first]), self.spec, self.seed)
+            of_group = self._by_hash(digests[first])
             for label, row in enumerate(count_splits(cells, of_group, int(labels.max()) + 1)):
                 self._of_split.update({(label, split): n for split, n in enumerate(row.tolist())})
             self._of_label.update(cells.label.tolist())
@@ -74,6 +76,14 @@ class Groups:
         narrow = cells.label.astype(np.int32), cells.size.astype(np.int32)
         self._cells.append((cells.group + self._count, *narrow))
         self._count += len(first)
+
+    def _by_hash(self, digests: np.ndarray) -> np.ndarray:
+        """Do as `deal_by_hash`, some groups at a time: names of digests take much memory."""
+        of_group = np.empty(len(digests), np.int8)
+        for start in range(0, len(digests), _NAMED):
+            part = slice(start, start + _NAMED)
+            of_group[part] = deal_by_hash(hex_names(digests[part]), self.spec, self.seed)
+        return of_group
 
     def deal(self, names: list[str]) -> tuple[dict[tuple[str, str], int], list[str]]:
         """Draw the split, which `take` then gives.

@@ -44,6 +44,9 @@ from xai_traffic.errors import ConfigError, DatasetError
 _ROW_GROUP = 1 << 16
 """Rows of a table that are written together, at least."""
 
+_WRITTEN = 1 << 20
+"""Bytes written at a time: Linux may take several times as long for 16 MiB at once."""
+
 _PACKED = ("session", "packet", "frame", "time_ns", "captured", "wire", "length")
 _PACKETS_AS = {
     # Differences and repeats take little room as they are; compressing them again gains a tenth.
@@ -297,7 +300,9 @@ class DatasetWriter:
 
     def append(self, tiles: np.ndarray, packets: pa.Table) -> None:
         """Append tiles uint8 [t, 256] and the packet rows of the same sessions."""
-        self._stream.write(np.ascontiguousarray(tiles))
+        octets = np.ascontiguousarray(tiles).reshape(-1)
+        for start in range(0, len(octets), _WRITTEN):
+            self._stream.write(octets[start : start + _WRITTEN])
         self.tiles += len(tiles)
         if len(packets):
             self._waiting.append(_in_form(packets, _PACKET_SCHEMA))
