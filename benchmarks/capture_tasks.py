@@ -75,6 +75,14 @@ def merge(shards: str, out: str) -> dict:
     return _held(make([shards], out, rules=ReadingRules()).manifest, out)
 
 
+def opened(dataset: str) -> dict:
+    """Open a dataset as training does."""
+    from xai_traffic.data.store import open_dataset
+
+    held = open_dataset(dataset)
+    return {"sessions": len(held), "labels": len(held.labels)}
+
+
 def _held(manifest: dict, out: str) -> dict:
     """Return what went into a dataset and what came of it."""
     captures = manifest["captures"]
@@ -172,6 +180,7 @@ TASKS = {
     "convert": convert,
     "shard": shard,
     "merge": merge,
+    "opened": opened,
     "chunks": chunks,
     "decompressor": decompressor,
     "batches": batches,
@@ -181,7 +190,7 @@ TASKS = {
 def main() -> None:
     """Do one task."""
     name, *arguments = sys.argv[1:]
-    if name in ("convert", "shard", "merge"):
+    if name in ("convert", "shard", "merge", "opened"):
         import xai_traffic.data.build  # noqa: F401 - outside of the time
     run: Callable[[], dict]
     if name == "batches":

@@ -87,7 +87,9 @@ class Bench:
                 shards = self._shards(self._captures("single", self.sizes.many, files), split)
                 name = f"{files * self.sizes.many:,} sessions, {split}"
                 runs.append(self._made("merge", shards, name=name, unit="sessions", free=True))
-        return [run._replace(rounds=2) for run in runs]
+                opened = self._task("opened", shards / "0", name=f"a shard of {name}, opened")
+                runs.append(opened._replace(unit="sessions"))
+        return [run._replace(rounds=2) for run in runs[:4] + runs[4::2]]
 
     def size(self) -> list[Run]:
         """The bytes of a dataset by those of its captures, under some reading rules."""
@@ -131,10 +133,8 @@ class Bench:
     def _made(self, task: str, source: pathlib.Path, *arguments: str, **rest) -> Run:
         return self._task(task, source, self.folder / "made", *arguments, **rest)
 
-    def _task(
-        self, task: str, source: pathlib.Path, out: pathlib.Path, *arguments: str, **rest
-    ) -> Run:
-        command = [sys.executable, HERE / "capture_tasks.py", task, source, out, *arguments]
+    def _task(self, task: str, *arguments: str | pathlib.Path, **rest) -> Run:
+        command = [sys.executable, HERE / "capture_tasks.py", task, *arguments]
         return Run(**{"name": task, "command": list(map(str, command)), **rest})
 
 
@@ -196,7 +196,7 @@ def _median(runs: list[dict], key: str) -> float:
 
 
 def _peak(runs: list[dict]) -> str:
-    return f"{max(run['peak'] for run in runs) / 1e6:.0f} MB"
+    return f"{max(run['peak'] or 0 for run in runs) / 1e6:.0f} MB"
 
 
 def _shard_row(runs: list[dict]) -> list[str]:

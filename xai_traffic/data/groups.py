@@ -27,6 +27,7 @@ from xai_traffic.data.split import (
 )
 
 _NAMED = 1 << 16
+"""Digests that have a name at a time."""
 
 
 class Groups:

@@ -170,15 +170,16 @@ def finished(out: pathlib.Path, plan: dict) -> dict | None:
         return None
     manifest = read_manifest(out)
     number, planned = (
-        Shard(each["shard"]["index"], each["shard"]["of"]) for each in (manifest, plan)
+        f"{each['shard']['index']}/{each['shard']['of']}" for each in (manifest, plan)
     )
-    what = _difference(manifest, plan) or ("number", str(number), str(planned))
-    if what[1] != what[2]:
-        raise DatasetError(
-            f"{out} is a shard of which the {what[0]} is {what[1]}, not {what[2]}: choose another "
-            "--out, or add --overwrite"
-        )
-    return manifest
+    what = _difference(manifest, plan)
+    if what is None and number == planned:
+        return manifest
+    what, held, wanted = what or ("number", number, planned)
+    raise DatasetError(
+        f"{out} is a shard of which the {what} is {held}, not {wanted}: choose another --out, or "
+        "add --overwrite"
+    )
 
 
 def find_shards(
