@@ -8,7 +8,8 @@ of their datasets is told. Every run is a process of its own, and in each round 
 runs take turns. Times leave start and imports out. CPU seconds are the process's own, threads and
 system calls included: where others use the machine too, they say what a core can do.
 
-Prints a line of JSON a run and a table a case; --out DIR takes them as shards.jsonl, shards.txt.
+Prints a line of JSON a run and a table a case; --out DIR takes them as shards.jsonl, shards.txt,
+beside what they hold of other cases from the same machine and versions.
 """
 
 from __future__ import annotations
@@ -80,16 +81,19 @@ class Bench:
         return [one._replace(name="mix", free=True), one, copied]
 
     def memory(self) -> list[Run]:
-        """Captures of sessions of one packet: the merge's memory by their number and the split."""
+        """Captures of sessions of one packet: memory by their number and by the split."""
         runs = []
         for split in ("random:70/10/20", "hash:70/10/20", "capture:50/25/25"):
             for files in self.sizes.files:
-                shards = self._shards(self._captures("single", self.sizes.many, files), split)
-                name = f"{files * self.sizes.many:,} sessions, {split}"
-                runs.append(self._made("merge", shards, name=name, unit="sessions", free=True))
-                opened = self._task("opened", shards / "0", name=f"a shard of {name}, opened")
-                runs.append(opened._replace(unit="sessions"))
-        return [run._replace(rounds=2) for run in runs[:4] + runs[4::2]]
+                captures = self._captures("single", self.sizes.many, files)
+                shards = self._shards(captures, split)
+                told = f"{files * self.sizes.many:,} sessions, {split}"
+                runs.append(self._made("merge", shards, name=f"merge, {told}", unit="sessions"))
+                if split.startswith("random"):
+                    whole = self._made("shard", captures, "0/1", name=f"one shard, {told}")
+                    opened = self._task("opened", shards / "0", name=f"opened, {told} by {FILES}")
+                    runs += [run._replace(unit="sessions") for run in (whole, opened)]
+        return [run._replace(rounds=2, free=True) for run in runs]
 
     def size(self) -> list[Run]:
         """The bytes of a dataset by those of its captures, under some reading rules."""
@@ -254,6 +258,14 @@ def _size_row(runs: list[dict]) -> list[str]:
 ROWS = {"shard": _shard_row, "merge": _merge_row, "memory": _memory_row, "size": _size_row}
 
 
+def _others(file: pathlib.Path, about: dict, cases: list[str]) -> list[dict]:
+    """Return the records of other cases, if they depend on the same."""
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    records = [json.loads(line) for line in lines]
+    same = bool(records) and {**records[0], "date": about["date"]} == about
+    return [record for record in records[1:] if same and record["case"] not in cases]
+
+
 def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -274,10 +286,13 @@ def main() -> None:
         folder = options.folder or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(folder, options.captures, options.seed, QUICK if options.quick else Sizes())
         facts = {**machine(), "versions": own_versions("numpy", "pyarrow"), "seed": options.seed}
-        records = [{"case": "about", **facts, "sizes": bench.sizes._asdict()}]
+        sizes = {name: str(size) for name, size in bench.sizes._asdict().items()}
+        records = [{"case": "about", **facts, "sizes": sizes}]
         print(json.dumps(records[0]), flush=True)
         options.out.mkdir(parents=True, exist_ok=True)
-        for case in options.cases.split(","):
+        cases = options.cases.split(",")
+        records += _others(options.out / "shards.jsonl", records[0], cases)
+        for case in cases:
             records += measure(case, getattr(bench, case)(), options.rounds)
             lines = "".join(json.dumps(record) + "\n" for record in records)
             (options.out / "shards.jsonl").write_text(lines, "utf-8")
