@@ -205,15 +205,16 @@ def _peak(runs: list[dict]) -> str:
 
 def _shard_row(runs: list[dict]) -> list[str]:
     one, seconds, cpu = runs[0], _median(runs, "seconds"), _median(runs, "cpu")
+    read = one["unit"] == "packets"  # not where nothing was left to do
     return [
         one["name"],
         f"{one['packets']:,}",
         f"{seconds:.3g}",
         f"{cpu:.3g}",
-        f"{one['packets'] / seconds:,.0f}",
-        f"{one['packets'] / cpu:,.0f}",
-        f"{one['captured'] / cpu / 1e6:,.0f}",
-        f"{1e3 * cpu / one['captures']:.3g}",
+        f"{one['packets'] / seconds:,.0f}" * read,
+        f"{one['packets'] / cpu:,.0f}" * read,
+        f"{one['captured'] / cpu / 1e6:,.0f}" * read,
+        f"{1e3 * cpu / one['captures']:,.1f}",
         _peak(runs),
     ]
 

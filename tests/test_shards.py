@@ -338,7 +338,7 @@ def test_groups_gathered_by_capture_are_split_as_all_at_once(rows, key, seed):
     digests = np.random.default_rng(seed).integers(0, 256, (len(rows), 16), np.uint8)
     spec = SplitSpec(key, (50, 25, 25))
     names = ["c", "a", "b"][: labels.max() + 1]  # in the order in which they came
-    groups = Groups(spec, seed, pathlib.Path("/tmp"))
+    groups = Groups(spec, seed, pathlib.Path(tempfile.gettempdir()))
     for capture in np.unique(captures):
         of = captures == capture
         groups.add(labels[of].astype(np.int32), flows[of].astype(np.uint64), digests[of])
