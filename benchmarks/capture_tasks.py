@@ -57,6 +57,45 @@ def convert(captures: str, out: str, workers: str) -> dict:
     return {"tiles": holds["tiles"], "sessions": holds["sessions"]}
 
 
+def shard(captures: str, out: str, which: str, *choices: str) -> dict:
+    """Make a shard on disk; `split=SPEC` and reading rules such as `min_packets=N`."""
+    from xai_traffic.data.build import convert as make
+
+    given = dict(choice.split("=", 1) for choice in choices)
+    split = given.pop("split", None)
+    kinds = {name: type(value) for name, value in vars(ReadingRules()).items()}
+    rules = ReadingRules(**{name: kinds[name](value) for name, value in given.items()})
+    return _held(make([captures], out, rules=rules, split=split, shard=which).manifest, out)
+
+
+def merge(shards: str, out: str) -> dict:
+    """Merge shards to a dataset on disk."""
+    from xai_traffic.data.build import convert as make
+
+    return _held(make([shards], out, rules=ReadingRules()).manifest, out)
+
+
+def opened(dataset: str) -> dict:
+    """Open a dataset as training does."""
+    from xai_traffic.data.store import open_dataset
+
+    held = open_dataset(dataset)
+    return {"sessions": len(held), "labels": len(held.labels)}
+
+
+def _held(manifest: dict, out: str) -> dict:
+    """Return what went into a dataset and what came of it."""
+    captures = manifest["captures"]
+    return {
+        "packets": sum(row["packets"] for row in captures),
+        "captured": sum(row["bytes"] or 0 for row in captures),
+        "captures": len(captures),
+        **manifest["holds"],
+        "bytes": sum(file.stat().st_size for file in pathlib.Path(out).iterdir()),
+        "tables": sum(file.stat().st_size for file in pathlib.Path(out).glob("*.parquet")),
+    }
+
+
 def chunks(path: str) -> dict:
     """Decompress a capture as the reader does, and do nothing with it."""
     return {"bytes": sum(map(len, open_chunks(path)))}
@@ -139,6 +178,9 @@ def _on_device(
 TASKS = {
     "read": read,
     "convert": convert,
+    "shard": shard,
+    "merge": merge,
+    "opened": opened,
     "chunks": chunks,
     "decompressor": decompressor,
     "batches": batches,
@@ -148,7 +190,7 @@ TASKS = {
 def main() -> None:
     """Do one task."""
     name, *arguments = sys.argv[1:]
-    if name == "convert":
+    if name in ("convert", "shard", "merge", "opened"):
         import xai_traffic.data.build  # noqa: F401 - outside of the time
     run: Callable[[], dict]
     if name == "batches":

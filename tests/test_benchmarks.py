@@ -1,7 +1,10 @@
-"""The benchmark's own parts: the forest beside the models, and the table of the README."""
+"""The benchmarks' own parts: the forest beside the models, the table of the README, shards."""
 
 import importlib.util
+import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from small_dataset import make_dataset
@@ -39,3 +42,20 @@ def test_masks_are_known(ustc):
 
     assert all(parse_mask(mask) for mask in ustc.MASKS.values() if mask != "none")
     assert "none" in ustc.MASKS
+
+
+def test_shards_are_timed_and_told(tmp_path):
+    script = FILE.with_name("shards.py")
+    command = [sys.executable, script, "--quick", "--rounds", "2", "--cases", "merge"]
+    command += ["--out", tmp_path, "--folder", tmp_path / "made"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in (tmp_path / "shards.jsonl").read_text().splitlines()]
+    ours = [record for record in records if record.get("name") == "mix"]
+    assert [record["round"] for record in ours] == [0, 1]
+    assert all(record["captures"] == 4 and record["packets"] == 8000 for record in ours)
+    table = (tmp_path / "shards.txt").read_text()
+    assert table in printed + "\n" and "| limit: cp of the shards |" in table
+    again = subprocess.check_output(
+        [sys.executable, script, "--markdown", "--out", tmp_path], text=True
+    )
+    assert again == table

@@ -67,6 +67,26 @@ def test_slurm_array_is_the_twelve_runs(tmp_path):
     }
 
 
+def test_convert_array_makes_all_shards(tmp_path):
+    """Run the job script with `srun` replaced by `echo`, as an array and for one task again."""
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LIST": "captures.txt", "SHARDS": "shards"}
+    for task, count, number in ((0, "512", None), (511, "512", None), (17, "2", "512")):
+        env = path | {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": count}
+        env |= {"NUMBER": number} if number else {}
+        command = ["bash", LAUNCH / "convert_array.sbatch", "--split", "hash:70/10/20"]
+        done = subprocess.run(
+            command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == (
+            "--cpus-per-task=1 .venv/bin/xai-traffic convert --list captures.txt "
+            f"--shard {task}/512 --out shards/{task} --split hash:70/10/20\n"
+        )
+    lacking = subprocess.run(["bash", command[1]], env=path, capture_output=True, text=True)
+    assert lacking.returncode and "as an array" in lacking.stderr
+
+
 def test_jobset_names_its_coordinator_and_counts_its_processes():
     job_set = yaml.safe_load((LAUNCH / "k8s.yaml").read_text())
     assert job_set["apiVersion"].startswith("jobset.x-k8s.io/") and job_set["kind"] == "JobSet"

@@ -91,6 +91,15 @@ def find_inputs(
     ]
 
 
+def listed_paths(file: str | os.PathLike) -> list[str]:
+    """Return the paths that a list of captures names, see `find_inputs`.
+
+    Raises:
+        CaptureError: it cannot be read.
+    """
+    return [path for _, path in _lines(os.fspath(file))]
+
+
 def _lines(file: str) -> Iterator[tuple[int, str]]:
     """Yield (number, path) of the lines of a list; paths are any bytes."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 
 from xai_traffic.capture.rule_options import add_reading_rules, chosen_rules
 from xai_traffic.cli.options import DONE, FAILED, add_json, add_list, no_captures
@@ -15,7 +16,8 @@ def add(verbs) -> None:
     verb = verbs.add_parser(
         "convert",
         help="captures to a dataset",
-        description="Make a dataset of captures or folders of them; with --mask, of a dataset.",
+        description="Make a dataset of captures or folders of them; with --mask, of a dataset; "
+        "or of all shards that --shard made, or the folder they are in.",
     )
     verb.add_argument("inputs", nargs="*", metavar="CAPTURE_OR_FOLDER_OR_DATASET")
     add_list(verb)
@@ -29,6 +31,13 @@ def add(verbs) -> None:
     verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
     verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
+    verb.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="make shard I, from 0, of N of the dataset, of the captures that are its share; give "
+        "all N the same captures and options, then merge them: xai-traffic convert SHARD... --out "
+        "DATASET. A shard that is made already is left as it is",
+    )
     verb.add_argument(
         "--workers",
         type=int,
@@ -47,17 +56,23 @@ def _run(options, _) -> int:
 
     if not options.inputs and not options.list:
         return no_captures("convert")
-    conversion = convert(
-        options.inputs,
-        options.out,
-        rules=chosen_rules(options),
-        split=options.split,
-        labels=options.labels,
-        seed=options.seed,
-        overwrite=options.overwrite,
-        workers=usable_processors() if options.workers is None else options.workers,
-        lists=options.list,
-    )
+    # A job that is stopped leaves nothing half made either.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        conversion = convert(
+            options.inputs,
+            options.out,
+            rules=chosen_rules(options),
+            split=options.split,
+            labels=options.labels,
+            seed=options.seed,
+            overwrite=options.overwrite,
+            workers=usable_processors() if options.workers is None else options.workers,
+            lists=options.list,
+            shard=options.shard,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for title, columns, rows in summarise(conversion.manifest):
         show_table(title, columns, rows)
     if options.json:

@@ -75,15 +75,31 @@ class Seen:
         for label in set(labels.tolist()):
             rows = np.flatnonzero(labels == label)
             images = self._of_label.setdefault(label, _Images())
-            kept[rows] = images.add(*_words(digests[rows]))
+            kept[rows] = images.add(*words(digests[rows]))
         return kept
+
+    def conflicts(self) -> list[dict]:
+        """Return what `label_conflicts` does of the images so far."""
+        runs = [
+            (label, *run)
+            for label, images in enumerate(self._of_label.values())
+            for run in images.runs
+        ]
+        if not runs:
+            return []
+        labels, high, low = zip(*runs, strict=True)
+        labels = np.repeat(labels, [len(each) for each in high])
+        pairs = shared_images(
+            list(self._of_label), labels, np.concatenate(high), np.concatenate(low)
+        )
+        return ranked(pairs)
 
 
 class _Images:
     """A set of digests in sorted runs, of which each is more than twice as long as the next."""
 
     def __init__(self) -> None:
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+        self.runs: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
         """Add digests, uint64 [N] twice; return bool [N], True for the first of each new one."""
@@ -91,22 +107,23 @@ class _Images:
         high, low = high[order], low[order]
         new = np.ones(len(order), bool)
         new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        for run in self._runs:
+        for run in self.runs:
             new &= ~_found(run, high, low)
         if new.any():
-            self._runs.append((high[new], low[new]))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
-            high, low = (np.concatenate(pair) for pair in zip(*self._runs[-2:], strict=True))
+            self.runs.append((high[new], low[new]))
+        while len(self.runs) > 1 and len(self.runs[-2][0]) <= 2 * len(self.runs[-1][0]):
+            high, low = (np.concatenate(pair) for pair in zip(*self.runs[-2:], strict=True))
             merged = np.lexsort((low, high))
-            self._runs[-2:] = [(high[merged], low[merged])]
+            self.runs[-2:] = [(high[merged], low[merged])]
         first = np.empty(len(order), bool)
         first[order] = new
         return first
 
 
-def _words(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    words = np.ascontiguousarray(digests).view(np.uint64)
-    return words[:, 0], words[:, 1]
+def words(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return digests, uint8 [N, 16], as two words of their bits: uint64 [N] twice."""
+    both = np.ascontiguousarray(digests).view(np.uint64)
+    return both[:, 0], both[:, 1]
 
 
 def _found(run: tuple[np.ndarray, np.ndarray], high: np.ndarray, low: np.ndarray) -> np.ndarray:
@@ -136,18 +153,29 @@ def label_conflicts(names: Sequence[str], labels: np.ndarray, digests: np.ndarra
     Returns:
         dicts `a`, `b` (labels, a < b) and `images`.
     """
+    return ranked(shared_images(names, labels, *words(digests)))
+
+
+def shared_images(
+    names: Sequence[str], labels: np.ndarray, high: np.ndarray, low: np.ndarray
+) -> Counter[tuple[str, str]]:
+    """Do as `label_conflicts`, of digests uint64 [N] twice; counts of separate digests add up."""
+    pairs: Counter[tuple[str, str]] = Counter()
     if not len(labels):
-        return []
-    high, low = _words(digests)
+        return pairs
     order = np.lexsort((labels, low, high))
     high, low, labels = high[order], low[order], labels[order]
     same = (high[1:] == high[:-1]) & (low[1:] == low[:-1])
     image = np.cumsum(np.append(True, ~same))
     shared = np.flatnonzero(np.append(same, False) | np.append(False, same))
     members = zip(image[shared].tolist(), labels[shared].tolist(), strict=True)
-    pairs: Counter[tuple[str, str]] = Counter()
     for _, of_image in itertools.groupby(members, key=lambda member: member[0]):
         under = sorted({names[label] for _, label in of_image})
         pairs.update(itertools.combinations(under, 2))
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-    return [{"a": a, "b": b, "images": images} for (a, b), images in ranked]
+    return pairs
+
+
+def ranked(pairs: Counter[tuple[str, str]]) -> list[dict]:
+    """Return the counts of `shared_images` as `label_conflicts` does."""
+    order = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return [{"a": a, "b": b, "images": images} for (a, b), images in order]

@@ -11,6 +11,9 @@ from xai_traffic.errors import DatasetError
 from xai_traffic.folder import whole_folder
 
 FORMAT = "xai_traffic dataset"
+SCHEMA = 2
+"""Raised whenever a file's columns or their meaning change."""
+
 MANIFEST, TILES, SESSIONS, PACKETS = (
     "manifest.json",
     "tiles.npy",
@@ -18,15 +21,52 @@ MANIFEST, TILES, SESSIONS, PACKETS = (
     "packets.parquet",
 )
 FILES = {MANIFEST, TILES, SESSIONS, PACKETS}
+DIGESTS, FLOWS = "digests.npy", "flows.npy"
+SHARD_FILES = {DIGESTS, FLOWS}
+"""What a shard has besides, see `shard_notes.py`."""
+
+AGAIN = "convert the captures again"
+"""The remedy for a dataset that cannot be used."""
 
 
-def is_dataset(path: str | pathlib.Path) -> bool:
+def is_dataset(path: str | os.PathLike) -> bool:
     """Tell whether a folder is a dataset of this program, of whatever version."""
+    return _manifest_of(path) is not None
+
+
+def is_shard(path: str | os.PathLike) -> bool:
+    """Tell whether a folder is a shard of a dataset, of whatever version."""
+    return "shard" in (_manifest_of(path) or {})
+
+
+def read_manifest(path: pathlib.Path) -> dict:
+    """Return a dataset's manifest.
+
+    Raises:
+        DatasetError: it is missing, incomplete, or of another version.
+    """
+    manifest = _manifest_of(path)
+    if manifest is None:
+        reason = "there is no such folder" if not path.exists() else "it is not a dataset"
+        raise DatasetError(f"{path}: {reason}; make one with `xai-traffic convert ... --out`")
+    if manifest.get("schema") != SCHEMA:
+        raise DatasetError(
+            f"{path}: made under version {manifest.get('schema')} of the dataset's schema, this "
+            f"is version {SCHEMA}: {AGAIN}"
+        )
+    missing = sorted(name for name in FILES if not (path / name).is_file())
+    if missing:
+        raise DatasetError(f"{path}: incomplete, {' and '.join(missing)} missing: {AGAIN}")
+    return manifest
+
+
+def _manifest_of(path: str | os.PathLike) -> dict | None:
     try:
         manifest = json.loads((pathlib.Path(path) / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+        return None
+    ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return manifest if ours else None
 
 
 def check_free(out: str | pathlib.Path, overwrite: bool) -> None:
@@ -45,9 +85,10 @@ def check_free(out: str | pathlib.Path, overwrite: bool) -> None:
     names = {entry.name for entry in out.iterdir()}
     if names and not is_dataset(out):
         raise DatasetError(f"{out} is not a dataset: it is not overwritten, choose another --out")
-    if names - FILES:
+    more = sorted(names - FILES - SHARD_FILES)
+    if more:
         raise DatasetError(
-            f"{out} holds more than a dataset ({', '.join(sorted(names - FILES)[:3])}): "
+            f"{out} holds more than a dataset ({', '.join(more[:3])}): "
             "it is not overwritten, choose another --out"
         )
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 from xai_traffic.capture.idx import is_image_set, labels_beside, read_images, read_labels, stem_of
 from xai_traffic.capture.images import STREAM, STREAM_TILES
 from xai_traffic.capture.reader import capture_name, find_captures
-from xai_traffic.capture.records import PACKET, SESSION, TILE
+from xai_traffic.capture.records import SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.capture.tables import TIME, session_table
+from xai_traffic.capture.tables import PACKET_SCHEMA, TIME, session_table
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import facts_of_file
 from xai_traffic.data.labels import label_by_folder
@@ -152,7 +152,7 @@ def read_image_parts(
             ):
                 table = table.append_column(column, pa.array(values, pa.string()))
             flows = mix(table["session"].to_numpy().astype(np.uint64))
-            yield Part(table, tiles, np.zeros(0, PACKET), digests, flows)
+            yield Part(table, tiles, PACKET_SCHEMA.empty_table(), digests, flows)
     except CaptureError as error:
         summary.fault = str(error).removeprefix(capture_name(path)).lstrip(",: ")
     return summary

@@ -17,7 +17,13 @@ import pyarrow as pa
 from xai_traffic.capture.reader import capture_name
 from xai_traffic.capture.records import ENDS
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.capture.sessions import BELOW_MINIMUM, NO_PAYLOAD, gather, session_table
+from xai_traffic.capture.sessions import (
+    BELOW_MINIMUM,
+    NO_PAYLOAD,
+    gather,
+    packet_table,
+    session_table,
+)
 from xai_traffic.data.account import NO_LABEL, UNLABELLED, Entry
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import FileFacts
@@ -56,14 +62,14 @@ class Part:
     Args:
         table: rows of sessions.parquet, but for `split`, `first_tile` counting from this part.
         tiles: uint8 [T, 256].
-        packets: PACKET [n].
+        packets: rows of packets.parquet.
         digests: content hashes, uint8 [N, 16].
         flows: uint64 [N], equal for sessions of the same protocol and endpoint pair.
     """
 
     table: pa.Table
     tiles: np.ndarray
-    packets: np.ndarray
+    packets: pa.Table
     digests: np.ndarray
     flows: np.ndarray
 
@@ -152,7 +158,8 @@ def _part(job: Job, group: Group, summary: Summary) -> Part | None:
         ("content_hash", hex_names(digests)),
     ):
         table = table.append_column(column, pa.array(values, pa.string()))
-    return Part(table, held.tiles, held.packets, digests, flow_numbers(held.sessions))
+    packets = packet_table(held.packets)
+    return Part(table, held.tiles, packets, digests, flow_numbers(held.sessions))
 
 
 def _labels(job: Job, group: Group, summary: Summary) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -111,11 +112,57 @@ def assign_groups(
         spec: what to split by, and the shares.
         seed: of the draw.
     """
+    groups, first = by_first_appearance(groups)
+    cells = cells_of(groups, labels)
     if spec.key == "hash":
-        split = _by_hash(hashes, spec, groups, seed)
+        of_group = deal_by_hash(hashes(first), spec, seed)
     else:
-        split = _stratified(labels, groups, classes, spec, seed)
-    return split, _warnings(split, labels, groups, classes, spec)
+        of_group = deal_cells(cells, classes, spec, seed)
+    counts = count_splits(cells, of_group, len(classes))
+    number = np.bincount(cells.label, minlength=len(classes))
+    return of_group[groups], split_warnings(counts, number, classes, spec)
+
+
+def by_first_appearance(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number groups 0, 1, ... by their first session, so that the draw depends on the order alone.
+
+    Returns:
+        int64 [N], and the first session of each group, int64 [G], ascending.
+    """
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(first), np.int64)
+    rank[order] = np.arange(len(first))
+    return rank[inverse], first[order]
+
+
+class Cells(NamedTuple):
+    """How many sessions of each label a group has; a row for each of its labels.
+
+    Args:
+        group: int64 [C], from 0 up in the order of first appearance, each at least once.
+        label: int64 [C], ascending within a group.
+        size: int64 [C], sessions.
+    """
+
+    group: np.ndarray
+    label: np.ndarray
+    size: np.ndarray
+
+
+def cells_of(groups: np.ndarray, labels: np.ndarray) -> Cells:
+    """Count the sessions of each group and label that occur together; int [N] both."""
+    width = int(labels.max(initial=0)) + 1
+    cells, sizes = np.unique(groups * width + labels, return_counts=True)
+    return Cells(*np.divmod(cells, width), sizes)
+
+
+def count_splits(cells: Cells, of_group: np.ndarray, classes: int) -> np.ndarray:
+    """Return the sessions of each class in each split, int64 [classes, 3]."""
+    place = cells.label * len(SPLITS) + of_group[cells.group]
+    counts = np.zeros(classes * len(SPLITS), np.int64)
+    np.add.at(counts, place, cells.size)
+    return counts.reshape(classes, len(SPLITS))
 
 
 def five_tuple_groups(table: pa.Table) -> np.ndarray:
@@ -163,59 +210,50 @@ def _targets(total: int, shares: Sequence[float]) -> np.ndarray:
     return counts
 
 
-def _by_hash(
-    hashes: Callable[[np.ndarray], list[str]], spec: SplitSpec, groups: np.ndarray, seed: int
-) -> np.ndarray:
-    """Place each 5-tuple by the hash of its first session."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+def deal_by_hash(names: Sequence[str], spec: SplitSpec, seed: int) -> np.ndarray:
+    """Place each group by the content hash of its first session.
+
+    Returns:
+        index into SPLITS int8 [G].
+    """
     key = str(seed).encode()
     points = [
         int.from_bytes(hashlib.blake2b(name.encode(), key=key, digest_size=8).digest(), "big")
-        for name in hashes(first)
+        for name in names
     ]
     bounds = np.cumsum(spec.shares)[:2] / 100
-    return np.searchsorted(bounds, np.asarray(points) / 2.0**64, side="right")[inverse].astype(
-        np.int8
-    )
+    return np.searchsorted(bounds, np.asarray(points) / 2.0**64, side="right").astype(np.int8)
 
 
-def _stratified(
-    labels: np.ndarray, groups: np.ndarray, classes: np.ndarray, spec: SplitSpec, seed: int
-) -> np.ndarray:
-    """Deal out whole groups so that every class comes near its shares."""
-    groups = _by_first_appearance(groups)
-    # one row for each (group, label) that occurs, with its number of sessions
-    cells, sizes = np.unique(groups * len(classes) + labels.astype(np.int64), return_counts=True)
-    cell_group, cell_label = np.divmod(cells, len(classes))
-    need = np.stack([_targets(int(n), spec.shares) for n in np.bincount(labels)])
-    of_group = np.full(groups.max() + 1, -1, np.int8)
-    labels_of_group = np.bincount(cell_group)
+def deal_cells(cells: Cells, classes: Sequence[str], spec: SplitSpec, seed: int) -> np.ndarray:
+    """Deal out whole groups so that every class comes near its shares.
+
+    Returns:
+        index into SPLITS int8 [G].
+    """
+    group, label, sizes = cells
+    total = np.zeros(len(classes), np.int64)
+    np.add.at(total, label, sizes)
+    need = np.stack([_targets(int(n), spec.shares) for n in total])
+    labels_of_group = np.bincount(group)
+    of_group = np.full(len(labels_of_group), -1, np.int8)
     mixed = np.flatnonzero(labels_of_group > 1)
     if len(mixed):
-        cell_of = {group: np.flatnonzero(cell_group == group) for group in mixed}
-        mixed = sorted(mixed, key=lambda group: -int(sizes[cell_of[group]].sum()))
-        total = np.bincount(labels)[:, None]
-        for group in mixed:
-            cell = cell_of[group]
-            size, wanted = sizes[cell][:, None], need[cell_label[cell]]
-            gain = (np.clip(wanted, 0, size) / total[cell_label[cell]]).sum(0)
+        begin, end = (np.searchsorted(group, mixed, side) for side in ("left", "right"))
+        spans = [slice(*span) for span in zip(begin.tolist(), end.tolist(), strict=True)]
+        for span in sorted(spans, key=lambda span: -int(sizes[span].sum())):
+            of, size = label[span], sizes[span, None]
+            wanted = need[of]
+            gain = (np.clip(wanted, 0, size) / total[of, None]).sum(0)
             choice = max(range(3), key=lambda split: (gain[split], wanted[:, split].sum(), -split))
-            of_group[group] = choice
-            need[cell_label[cell], choice] -= sizes[cell]
-    pure = labels_of_group[cell_group] == 1
-    for label, name in enumerate(classes):
-        cell = np.flatnonzero(pure & (cell_label == label))
+            of_group[group[span.start]] = choice
+            need[of, choice] -= sizes[span]
+    pure = labels_of_group[group] == 1
+    for number, name in enumerate(classes):
+        cell = np.flatnonzero(pure & (label == number))
         rng = np.random.Generator(np.random.Philox(key=philox_key(seed, _number(name))))
-        of_group[cell_group[cell]] = _deal(sizes[cell], need[label], rng)
-    return of_group[groups]
-
-
-def _by_first_appearance(groups: np.ndarray) -> np.ndarray:
-    """Renumber groups by their first session, so that the draw depends on the order alone."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse]
+        of_group[group[cell]] = _deal(sizes[cell], need[number], rng)
+    return of_group
 
 
 def philox_key(seed: int, stream: int) -> np.ndarray:
@@ -262,18 +300,24 @@ def _deal(sizes: np.ndarray, need: np.ndarray, rng: np.random.Generator) -> np.n
     return result
 
 
-def _warnings(
-    split: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: np.ndarray, spec: SplitSpec
+def split_warnings(
+    counts: np.ndarray, groups: np.ndarray, classes: Sequence[str], spec: SplitSpec
 ) -> list[str]:
-    """Name every class that one of the wanted splits has nothing of."""
-    counts = np.bincount(labels * 3 + split, minlength=3 * len(classes)).reshape(-1, 3)
+    """Name every class that one of the wanted splits has nothing of.
+
+    Args:
+        counts: int [classes, 3], see `count_splits`.
+        groups: int [classes], groups that have sessions of each class.
+        classes: their names.
+        spec: what was split by.
+    """
     warnings = []
     for label, name in enumerate(classes):
         missing = [
             SPLITS[index] for index in range(3) if spec.shares[index] and not counts[label, index]
         ]
         if missing:
-            number = len(np.unique(groups[labels == label]))
+            number = int(groups[label])
             kind = "capture" if spec.key == "capture" else "5-tuple"
             kind += "s" * (number > 1)
             trouble = " (nothing to learn it from!)" if "train" in missing else ""

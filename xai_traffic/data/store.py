@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 import numpy as np
@@ -27,16 +27,25 @@ from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import PACKET_SCHEMA, TIME
-from xai_traffic.data.folder import FILES, FORMAT, MANIFEST, PACKETS, SESSIONS, TILES, is_dataset
+from xai_traffic.data.folder import (
+    AGAIN,
+    FORMAT,
+    MANIFEST,
+    PACKETS,
+    SCHEMA,
+    SESSIONS,
+    TILES,
+    read_manifest,
+)
 from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.split import SPLITS
 from xai_traffic.errors import ConfigError, DatasetError
 
-SCHEMA = 2
-"""Raised whenever a file's columns or their meaning change."""
-
 _ROW_GROUP = 1 << 16
 """Rows of a table that are written together, at least."""
+
+_WRITTEN = 1 << 20
+"""Bytes written at a time: Linux may take several times as long for 16 MiB at once."""
 
 _PACKED = ("session", "packet", "frame", "time_ns", "captured", "wire", "length")
 _PACKETS_AS = {
@@ -228,19 +237,7 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
         DatasetError: it is missing, incomplete, or of another version.
     """
     path = pathlib.Path(path)
-    if not is_dataset(path):
-        reason = "there is no such folder" if not path.exists() else "it is not a dataset"
-        raise DatasetError(f"{path}: {reason}; make one with `xai-traffic convert ... --out`")
-    manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-    again = "convert the captures again"
-    if manifest.get("schema") != SCHEMA:
-        raise DatasetError(
-            f"{path}: made under version {manifest.get('schema')} of the dataset's schema, this "
-            f"is version {SCHEMA}: {again}"
-        )
-    missing = sorted(name for name in FILES if not (path / name).is_file())
-    if missing:
-        raise DatasetError(f"{path}: incomplete, {' and '.join(missing)} missing: {again}")
+    manifest = read_manifest(path)
     try:
         dataset = Dataset(path, manifest, pq.read_table(path / SESSIONS))
         held = {
@@ -253,13 +250,13 @@ def open_dataset(path: str | os.PathLike) -> Dataset:
         raise DatasetError(f"{path}: cannot be read: {error}") from error
     lacking = set(SESSION_SCHEMA.names) - set(dataset.table.column_names)
     if lacking:
-        raise DatasetError(f"{path}: {SESSIONS} lacks {', '.join(sorted(lacking))}: {again}")
+        raise DatasetError(f"{path}: {SESSIONS} lacks {', '.join(sorted(lacking))}: {AGAIN}")
     if dataset.tiles.shape[1:] != (TILE,) or held != manifest.get("holds"):
-        raise DatasetError(f"{path}: its files do not fit its manifest: {again}")
+        raise DatasetError(f"{path}: its files do not fit its manifest: {AGAIN}")
     if rules.mask != "none" and manifest.get("mask_version") != MASK_VERSION:
         raise DatasetError(
             f"{path}: masked by version {manifest.get('mask_version')} of the masks, this is "
-            f"version {MASK_VERSION}: {again}"
+            f"version {MASK_VERSION}: {AGAIN}"
         )
     return dataset
 
@@ -303,7 +300,9 @@ class DatasetWriter:
 
     def append(self, tiles: np.ndarray, packets: pa.Table) -> None:
         """Append tiles uint8 [t, 256] and the packet rows of the same sessions."""
-        self._stream.write(np.ascontiguousarray(tiles))
+        octets = np.ascontiguousarray(tiles).reshape(-1)
+        for start in range(0, len(octets), _WRITTEN):
+            self._stream.write(octets[start : start + _WRITTEN])
         self.tiles += len(tiles)
         if len(packets):
             self._waiting.append(_in_form(packets, _PACKET_SCHEMA))
@@ -323,13 +322,19 @@ class DatasetWriter:
             self._packets.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
 
-    def finish_split(self, split: np.ndarray, manifest: dict) -> dict:
-        """Do as `finish` with the rows that were appended; `split` int [N] is into SPLITS."""
-        if self._unsplit is not None:
-            self._unsplit.close()
-            self._unsplit = None
+    def finish_split(self, take: Callable[[int], np.ndarray], manifest: dict) -> dict:
+        """Do as `finish` with the rows that were appended.
+
+        Args:
+            take: gives the split of so many rows in turn, int [n] into SPLITS.
+            manifest: see `finish`.
+        """
+        if self._unsplit is None:
+            return self._finish(iter(()), manifest)
+        self._unsplit.close()
+        self._unsplit = None
         with pa.OSFile(str(self.folder / _UNSPLIT)) as file:
-            return self._finish(_with_split(pa.ipc.open_stream(file), split), manifest)
+            return self._finish(_with_split(pa.ipc.open_stream(file), take), manifest)
 
     def finish(self, sessions: pa.Table, manifest: dict) -> dict:
         """Write sessions.parquet and manifest.json; return the manifest as written.
@@ -370,17 +375,16 @@ def _in_form(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.replace_schema_metadata(schema.metadata) if same else table.cast(schema)
 
 
-def _with_split(batches: Iterable[pa.RecordBatch], split: np.ndarray) -> Iterator[pa.Table]:
+def _with_split(
+    batches: Iterable[pa.RecordBatch], take: Callable[[int], np.ndarray]
+) -> Iterator[pa.Table]:
     """Put batches together to row groups, and the split to their rows."""
     names = np.asarray(SPLITS, object)
     waiting: list[pa.RecordBatch] = []
-    taken = 0
     for batch in itertools.chain(batches, [None]):
         waiting += [batch] * (batch is not None)
         count = sum(map(len, waiting))
         if count >= _ROW_GROUP or (batch is None and count):
             table = pa.Table.from_batches(waiting, _UNSPLIT_SCHEMA)
-            of_rows = pa.array(names[split[taken : taken + count]], pa.string())
-            yield table.append_column("split", of_rows)
-            taken += count
+            yield table.append_column("split", pa.array(names[take(count)], pa.string()))
             waiting = []

@@ -46,7 +46,7 @@ def read_captures(
         progress = [0] * len(jobs)
         with concurrent.futures.ThreadPoolExecutor(1, "parts") as thread:
             for number, job in enumerate(jobs):
-                yield _ahead(read_parts(job, _teller(progress, number, told)), thread)
+                yield ahead(read_parts(job, _teller(progress, number, told)), thread)
         return
     with _Pool(workers, len(jobs)) as pool:
         files = [job.folder / f"parts-{number}" for number, job in enumerate(jobs)]
@@ -71,7 +71,7 @@ def _teller(progress: Any, number: int, told: Callable[[int], None]) -> Callable
     return tell
 
 
-def _ahead(
+def ahead(
     parts: Generator[Part, None, Summary], thread: concurrent.futures.Executor
 ) -> Generator[Part, None, Summary]:
     """Yield and return what `parts` does, each part made while the one before it is written."""
