@@ -40,3 +40,7 @@ class ConfigError(XaiTrafficError):
 
 class RunError(XaiTrafficError):
     """A run folder that is missing, unfinished or asked for something it cannot do."""
+
+
+class PeerError(RunError):
+    """Another process of the same training is gone, and this one cannot go on alone."""

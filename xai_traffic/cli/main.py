@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from xai_traffic import __version__
 from xai_traffic.cli import classify, convert, demo, evaluate, explain, lab, train
 from xai_traffic.cli.options import DONE, FAILED
-from xai_traffic.errors import XaiTrafficError
+from xai_traffic.errors import PeerError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, printable
 
 
@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = options.run(options, rest)
         print(end="", flush=True)  # what cannot be written must show here, not after the status
         return status
+    except PeerError as error:
+        print(f"xai-traffic: {printable(error)}", file=sys.stderr, flush=True)
+        os._exit(FAILED)  # the usual way out waits a minute for the process that is gone
     except XaiTrafficError as error:
         print(f"xai-traffic: {printable(error)}", file=sys.stderr)
         return FAILED

@@ -20,7 +20,7 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
-from xai_traffic.errors import RunError
+from xai_traffic.errors import PeerError, RunError
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.seal import damage_of, is_sealed, seal
 from xai_traffic.training.state import TrainState
@@ -36,7 +36,8 @@ class Checkpoints:
     It is sealed before it is complete, see `seal.py`.
 
     Left by an OSError, as when the disk is full, the context raises a RunError in its place that
-    says from where the run goes on.
+    says from where the run goes on; left by what JAX raises where another process is gone, a
+    PeerError.
 
     Args:
         folder: made where it is missing, unless `read_only`.
@@ -66,6 +67,13 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            # Nothing is waited for: what is being written waits for the process that is gone.
+            told = str(error).partition("\n")[0]
+            raise PeerError(
+                f"process {jax.process_index()}: the work that the processes share failed, most "
+                f"likely because another one ended, whose log says why ({told}); {self._goes_on()}"
+            ) from error
         try:
             self.close()
         except RunError as failed:
@@ -73,7 +81,7 @@ class Checkpoints:
                 raise
             log.error("%s", printable(failed))
         if isinstance(error, OSError):
-            raise RunError(f"{error}; {self._goes_on()}") from error
+            raise RunError(f"{error}: mend that; {self._goes_on()}") from error
 
     @property
     def latest(self) -> int | None:
@@ -236,16 +244,16 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             told = str(error).partition("\n")[0]
             raise RunError(
-                f"the checkpoint of step {self._written} could not be written: {told}; "
+                f"the checkpoint of step {self._written} could not be written: {told}: mend that; "
                 f"{self._goes_on()}"
             ) from error
 
     def _goes_on(self) -> str:
         if self.latest is None:
-            return "no checkpoint is there yet: mend that and begin again"
+            return "no checkpoint is there yet, and the same command begins anew"
         return (
-            f"the checkpoint of step {self.latest} in {self.folder} is whole: mend that, and the "
-            "same command goes on from there"
+            f"the checkpoint of step {self.latest} in {self.folder} is whole, and the same command "
+            "goes on from there"
         )
 
     def _seal(self) -> None:
