@@ -1,6 +1,8 @@
 """The loop and its parts: losses, weights, schedules, augmentation, stopping, and bad numbers."""
 
 import ast
+import csv
+import dataclasses
 import json
 import math
 import pathlib
@@ -37,6 +39,8 @@ from xai_traffic.training.losses import (
 from xai_traffic.training.metrics import add_batch, empty_sums, scores_of
 from xai_traffic.training.optim import make_optimizer, make_schedule, move_average
 from xai_traffic.training.remat import REMAT, rematerialised
+from xai_traffic.training.state import TrainState
+from xai_traffic.training.steps import unless_not_finite
 from xai_traffic.training.stopping import Stopping
 
 RNG = jax.random.key(0)
@@ -124,6 +128,60 @@ def test_loss_that_is_not_finite_names_step_sessions_and_checkpoint(dataset, tmp
     assert len(report["sessions"]) == 16
     assert set(report["sessions"][0]) == {"capture", "session"}
     assert not (tmp_path / "result.json").exists()
+
+
+def hurt_some_steps(job, hurt):
+    """Return a job whose batches of some steps (by state.step) have weights that are not finite."""
+    step = job.train_step
+
+    def train_step(state, batch, tiles):
+        if int(state.step) in hurt:
+            batch = {**batch, "weights": batch["weights"] * np.float32("nan")}
+        with jax.transfer_guard("allow"):
+            return step(state, batch, tiles)
+
+    return dataclasses.replace(job, train_step=train_step)
+
+
+@pytest.mark.parametrize(("hurt", "most"), [((1, 2, 4), 2), ((1, 2), 1), ((0, 1, 2, 3), 3)])
+def test_skipped_updates_are_counted_and_stop_where_they_go_on(
+    dataset, tmp_path, monkeypatch, hurt, most
+):
+    monkeypatch.setattr(
+        loop, "prepare", lambda config, make=loop.prepare: hurt_some_steps(make(config), hurt)
+    )
+    config = tiny_config(
+        dataset, **{"loss.not_finite": "skip", "loss.skips_in_a_row": most, "log.images": 0}
+    )
+    in_a_row = {(1, 2, 4): 2, (1, 2): 2, (0, 1, 2, 3): 4}[hurt]
+    if in_a_row > most:
+        with pytest.raises(RunError, match=f"the {in_a_row} last ones alike.*skips_in_a_row is"):
+            train(config, tmp_path)
+        return
+    result = train(config, tmp_path)
+    assert result["skipped"] == len(hurt)
+    with open(tmp_path / "metrics.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if not row["validation/loss"]]
+    assert [int(float(row["train/skipped"])) for row in rows] == [0, 1, 2, 2, 3, 3]
+    assert [bool(row["train/loss"]) for row in rows] == [step not in hurt for step in range(6)]
+    assert np.isfinite(result["best"]["loss"])
+    assert json.loads((tmp_path / "not-finite.json").read_text())["step"] == 5
+
+
+def test_skipped_update_changes_nothing_but_the_step():
+    before = TrainState(
+        jnp.int32(3), {"params": {"a": jnp.ones(2)}}, {"a": jnp.zeros(2)}, {"count": jnp.int32(3)}
+    )
+    after = jax.tree.map(lambda leaf: leaf + 1, before)
+    finite, nan = jnp.float32(1), jnp.float32("nan")
+    taken = unless_not_finite({"loss": finite, "gradient_norm": finite}, before, after)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), taken, after))
+    for numbers in ((nan, finite), (finite, nan), (finite, jnp.float32("inf"))):
+        metrics = dict(zip(("loss", "gradient_norm"), numbers, strict=True))
+        left = unless_not_finite(metrics, before, after)
+        assert int(left.step) == 4
+        left = dataclasses.replace(left, step=before.step)
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), left, before))
 
 
 def test_binary_task_has_two_logits_in_bfloat16_too(dataset, tmp_path):

@@ -11,6 +11,7 @@ from small_dataset import make_dataset, tiny_config
 from xai_traffic.errors import RunError
 from xai_traffic.training.logging import read_events
 from xai_traffic.training.loop import train
+from xai_traffic.training.run import load_run
 
 
 class Stopped(Exception):
@@ -116,3 +117,51 @@ def test_changed_dataset_is_refused(dataset, tmp_path):
     (other.path / "manifest.json").write_text(json.dumps({**manifest, "seed": 9}))
     with pytest.raises(RunError, match="another dataset"):
         train(config_for(other), tmp_path / "run")
+
+
+def damage(checkpoint, how):
+    """Damage the biggest file of a checkpoint's variables."""
+    files = [path for path in (checkpoint / "variables").rglob("*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "missing":
+        path.unlink()
+    else:
+        data[len(data) // 2] ^= 1  # one bit, which orbax reads as it is
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["truncated", "missing", "one bit"])
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    dataset, straight, tmp_path, caplog, how
+):
+    with pytest.raises(Stopped):
+        train(config_for(dataset), tmp_path, on_step=stop_at(5))
+    newest, before = sorted((tmp_path / "checkpoints").iterdir(), reverse=True)[:2]
+    assert (newest.name, before.name) == ("4", "3")
+    damage(newest, how)
+    result = train(config_for(dataset), tmp_path)
+    (told,) = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert "checkpoint of step 4 is damaged" in told and "going on from the one before" in told
+    assert (tmp_path / "damaged-checkpoint-4").is_dir()
+    for key in ("params_sha256", "best_params_sha256", "best", "best_step"):
+        assert result[key] == straight[1][key], key
+    assert rows_of(tmp_path) == rows_of(straight[0])
+
+
+def test_run_whose_checkpoints_are_all_damaged_is_refused(dataset, tmp_path):
+    with pytest.raises(Stopped):
+        train(config_for(dataset), tmp_path, on_step=stop_at(5))
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        damage(checkpoint, "one bit")
+    with pytest.raises(RunError, match="no checkpoint in .* can be read: those of steps 4, 3"):
+        train(config_for(dataset), tmp_path)
+
+
+def test_damaged_best_checkpoint_is_not_used(dataset, tmp_path):
+    result = train(config_for(dataset), tmp_path)
+    damage(tmp_path / "checkpoints" / str(result["best_step"]), "one bit")
+    with pytest.raises(RunError, match="is damaged: .* holds other bytes than were written"):
+        load_run(tmp_path)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 PATIENCE = 900
 """Seconds after which a training is given up."""
@@ -37,12 +38,18 @@ class Training:
         run: its folder.
         processes: that share it, on this machine.
         flags: more of the configuration.
+        logs: folder of what the processes print; by default beside the run.
     """
 
     def __init__(
-        self, dataset: pathlib.Path, run: pathlib.Path, processes: int = 1, flags: tuple = ()
+        self,
+        dataset: pathlib.Path,
+        run: pathlib.Path,
+        processes: int = 1,
+        flags: Sequence[str] = (),
+        logs: pathlib.Path | None = None,
     ):
-        self.run, self.processes = run, processes
+        self.run, self.processes, self._logs = run, processes, logs or run.parent
         self._command = [
             *(sys.executable, "-m", "xai_traffic", "train"),
             *("--config", "configs/vit.py:multiclass,debug", "--workdir", str(run)),
@@ -55,7 +62,7 @@ class Training:
         ]
 
     def start(self) -> list[subprocess.Popen]:
-        """Start the processes; each writes to RUN.log, another beside it for each process."""
+        """Start the processes; each prints into its `log`."""
         environment = {**os.environ, "XLA_FLAGS": ""}
         if self.processes > 1:
             environment["XAI_TRAFFIC_COORDINATOR"] = f"127.0.0.1:{free_port()}"
@@ -83,7 +90,7 @@ class Training:
 
     def log(self, index: int = 0) -> pathlib.Path:
         """Return the log file of a process, of its last start."""
-        return self.run.with_name(f"{self.run.name}-{index}.log")
+        return self._logs / f"{self.run.name}-{index}.log"
 
     def went_on_behind(self) -> int:
         """Return the step that the last start went on behind, 0 where it began anew."""

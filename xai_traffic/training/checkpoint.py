@@ -58,8 +58,9 @@ class Checkpoints:
             preservation_policy=AnyPreservationPolicy([LatestN(keep), self._best]),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        with _reading_only_untold():
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(_orbax_told_once())
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -225,7 +226,9 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            with contextlib.suppress(Exception):  # what `wait` has raised already
+                self._manager.close()
+            self._quiet.close()
 
     def _read(self, step: int, items: dict[str, Any]) -> Any:
         try:
@@ -287,10 +290,16 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _reading_only_untold() -> Iterator[None]:
-    """Keep orbax from warning that a folder is read only, which is what was asked for."""
+def _orbax_told_once() -> Iterator[None]:
+    """Keep orbax from logging what is no news.
+
+    That a folder is read only was asked for; what fails in the background is raised by the next
+    call, and otherwise each of its threads would log hundreds of lines about a full disk.
+    """
 
     def is_news(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR and "orbax" in pathlib.Path(record.pathname).parts:
+            return False
         return not str(record.msg).startswith("Given directory is read only=")
 
     logger = absl_logging.get_absl_logger()
