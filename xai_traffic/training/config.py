@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.placement import PLACEMENTS
+from xai_traffic.training.mirrors import check_mirrors
 from xai_traffic.training.recipe import TASKS
 from xai_traffic.training.remat import REMAT
 
@@ -187,6 +188,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"optimizer.warmup_epochs is {optimizer.warmup_epochs} of {config.epochs} epochs: "
             "the warm-up must end before the training, set --config.optimizer.warmup_epochs"
         )
+    check_mirrors(config.log.mirrors)
 
 
 def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

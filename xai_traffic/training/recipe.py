@@ -144,6 +144,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # steps between rows of metrics.csv and TensorBoard
     log.images = 4  # validation sessions shown with heat maps at the end; 0 for none
+    log.mirrors = ""  # services that are sent the log too: wandb; what they get, see mirrors.py
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # parts of a batch, each on its devices; 0: as many as there are devices for
