@@ -193,6 +193,8 @@ def test_what_is_no_run_costs_only_itself_and_hostile_names_are_escaped(tmp_path
     for name, file in (("cut", "result.json"), ("odd", "evaluation-test.json")):
         write_run(tmp_path / "runs" / name, 0.5)
         (tmp_path / "runs" / name / file).write_text('{"step": 3' if name == "cut" else "{}")
+    write_run(tmp_path / "runs" / "list", 0.5)
+    (tmp_path / "runs" / "list" / "config.json").write_text("[1]")
     (tmp_path / "\x1b[2Jempty").mkdir()
     arguments = ["compare", str(tmp_path / "runs"), str(tmp_path / "\x1b[2Jempty")]
     assert main(arguments) == 1
@@ -208,7 +210,7 @@ def test_what_is_no_run_costs_only_itself_and_hostile_names_are_escaped(tmp_path
     assert {row["validation/accuracy"] for row in rows} == {"0.5", "0.6"}
     assert main([*arguments, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert len(told["runs"]) == 2 and len(told["faults"]) == 3
+    assert len(told["runs"]) == 2 and len(told["faults"]) == 4
     assert told["common"]["model"] == "vit/debug"
 
 

@@ -174,8 +174,11 @@ def test_wandb_offline_holds_every_row_once_after_an_interruption(wandb, tmp_pat
 
 
 def test_wandb_that_cannot_be_reached_is_written_offline(wandb, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    run = pathlib.Path("run")  # as users name it: not from the root
+    run.mkdir()
     config = load_config("vit:debug", **{"log.mirrors": "wandb"})
-    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    (run / "config.json").write_text(json.dumps(config.to_dict()))
     real = wandb.init
 
     def init(*, mode=None, **options):
@@ -186,9 +189,10 @@ def test_wandb_that_cannot_be_reached_is_written_offline(wandb, tmp_path, monkey
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb, "init", init)
     wandb.teardown()
-    with RunLog(tmp_path, -1, writes=True) as run_log:
-        run_log.scores(1, 1, "train", {"loss": 0.5})
-        run_log.finished(1)
+    for step in (-1, 0):
+        with RunLog(run, step, writes=True) as run_log:
+            run_log.scores(1, 1, "train", {"loss": 0.5})
+            run_log.finished(1)
     assert "no route to host: written to" in caplog.text and "wandb sync" in caplog.text
-    (row,) = read_offline(tmp_path)["history"]
+    (row,) = read_offline(run)["history"]
     assert row["item"]["train/loss"] == 0.5

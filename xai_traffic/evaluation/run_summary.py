@@ -107,7 +107,7 @@ def find_runs(paths: Sequence[str | os.PathLike]) -> tuple[list[pathlib.Path], l
     found: dict[pathlib.Path, pathlib.Path] = {}
     faults = []
     for path in map(pathlib.Path, paths):
-        runs = [path] if (path / CONFIG).exists() else sorted(_below(path), key=_natural)
+        runs = [path] if os.path.exists(path / CONFIG) else sorted(_below(path), key=_natural)
         if not runs:
             faults.append(
                 RunError(f"{path} is no run and holds none: name folders of `xai-traffic train`")
@@ -142,11 +142,11 @@ def summarise_run(path: pathlib.Path, split: str = "test") -> RunSummary:
     Raises:
         RunError: the folder is no run, or a file of it is damaged.
     """
-    config = dict(flatten(read_config(path)))
-    reading = read_reading(path)
-    result = _json(path / RESULT)
-    evaluation = _json(path / f"evaluation-{split}.json")
     try:
+        config = dict(flatten(read_config(path)))
+        reading = read_reading(path)
+        result = _json(path / RESULT)
+        evaluation = _json(path / f"evaluation-{split}.json")
         step, epoch, known = _progress(path / METRICS, config["early_stopping.metric"])
         if result is not None:
             step, epoch = result["step"], result["epoch"]
@@ -164,7 +164,7 @@ def summarise_run(path: pathlib.Path, split: str = "test") -> RunSummary:
             evaluation=evaluation,
         )
         _ = summary.data, summary.evaluated_data, reading["rules"]["mask"]
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise RunError(f"{path} cannot be told: {type(error).__name__}: {error}") from error
     return summary
 

@@ -47,13 +47,13 @@ class WandbMirror:
         import wandb
 
         self._wandb, self._done = wandb, False
-        folder = run / "wandb"
+        folder = (run / "wandb").resolve()
         folder.mkdir(exist_ok=True)
         options = {
             "project": os.environ.get("WANDB_PROJECT", PROJECT),
             "name": run.name,
             "id": _kept_id(folder / "id"),
-            "dir": run,
+            "dir": folder.parent,
             "config": config,
             # Standard output is for results.
             "settings": wandb.Settings(console="off", quiet=True),
@@ -74,7 +74,7 @@ class WandbMirror:
             self._run.define_metric(f"validation/{name}", summary="max")
         self._run.define_metric("validation/loss", summary="min")
         for earlier in folder.glob("offline-run-*"):
-            if earlier != pathlib.Path(self._run.dir).parent:
+            if earlier != pathlib.Path(self._run.dir).resolve().parent:
                 shutil.rmtree(earlier)  # all of it is in metrics.csv
 
     def scores(self, step: int, epoch: int, values: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ import jax
 import ml_collections
 
 from xai_traffic.errors import ConfigError, XaiTrafficError
+from xai_traffic.parallel.startup import start_processes
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.config import (
     check_config,
@@ -143,6 +144,7 @@ def train_sweep(points: Sequence[Point], workdir: str | os.PathLike) -> list[Out
             check_config(point.config)
         except ConfigError as error:
             raise ConfigError(f"point {point.number}, {point.name}: {error}") from error
+    start_processes()  # before `agreed` asks how many there are: a finished point starts none
     outcomes = []
     with Interruption("behind this point", GRACE) as interruption:
         for place, point in enumerate(points, 1):
