@@ -179,12 +179,14 @@ def test_sorted_by_a_column(tmp_path):
 
 
 def test_runs_are_found_below_folders_each_once(tmp_path):
-    for name in ("run-10", "run-2", "deep/er/run-1"):
+    for name in ("run-10", "run-2", "deep/er/run-1", "z=0.003", "z=0.00075"):
         write_run(tmp_path / name, 0.5)
     write_run(tmp_path / "run-2" / "inside", 0.5)
     (tmp_path / "config.json.d").mkdir()
     found = compare([tmp_path / "run-10", tmp_path])
-    assert [row["run"] for row in found.runs] == ["run-10", "deep/er/run-1", "run-2"]
+    assert [row["run"] for row in found.runs] == [
+        *("run-10", "deep/er/run-1", "run-2", "z=0.00075", "z=0.003")
+    ]
 
 
 def test_what_is_no_run_costs_only_itself_and_hostile_names_are_escaped(tmp_path, capsys):

@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 from small_dataset import make_dataset, tiny_config
@@ -104,6 +105,20 @@ def test_wrong_mirrors_are_refused_before_anything_begins(monkeypatch):
         check_config(load_config("vit", **{"data.path": "D", "log.mirrors": "wandb"}))
 
 
+def test_wandb_is_sent_what_it_lacks_be_it_between_a_step_and_its_validation(tmp_path):
+    logged = []
+    service = types.SimpleNamespace(
+        starting_step=13, log=lambda values, step: logged.append((step, values))
+    )
+    mirror = object.__new__(mirrors.WandbMirror)
+    mirror._run = service
+    for step in (5, 6, 7):  # W&B has all up to the row of training of step 6
+        mirror.scores(step, 1, {"train/loss": 1.0})
+        mirror.scores(step, 1, {"validation/loss": 2.0})
+    assert [row for row, _ in logged] == [13, 14, 15]
+    assert logged[0] == (13, {"step": 6, "epoch": 1, "validation/loss": 2.0})
+
+
 @pytest.fixture
 def wandb(tmp_path, monkeypatch):
     """Return the package, in a mode in which it neither asks nor sends."""
@@ -156,18 +171,16 @@ def test_wandb_offline_holds_every_row_once_after_an_interruption(wandb, tmp_pat
     assert begun["run_id"] == halfway["run"][0]["run_id"] == (run / "wandb" / "id").read_text()
     assert (begun["project"], begun["display_name"]) == ("xai-traffic", "run")
     assert begun["config"]["update"]["optimizer"]["learning_rate"] == 1e-2
-    rows, pictures = {}, set()
+    rows, pictures = [], set()
     for record in found["history"]:
-        step, values = record["step"]["num"], record["item"]
-        assert step not in rows
-        rows[step] = {tag: values[tag] for tag in values if "/" in tag and "." not in tag}
-        pictures |= {(step, tag.partition(".")[0]) for tag in values if "." in tag}
+        values = record["item"]
+        told = {tag: values[tag] for tag in values if "/" in tag and "." not in tag}
+        rows.append({"step": values["step"], "epoch": values["epoch"], **told})
+        pictures |= {(values["step"], tag.partition(".")[0]) for tag in values if "." in tag}
     with open(run / "metrics.csv", encoding="utf-8") as file:
-        expected: dict = {}
-        for row in csv.DictReader(file):
-            values = {tag: float(value) for tag, value in row.items() if "/" in tag and value}
-            expected.setdefault(int(row["step"]), {}).update(values)
-    assert rows == expected and sorted(rows) == [1, 2, 3, 4, 5, 6]
+        table = list(csv.DictReader(file))
+    assert rows == [{tag: float(row[tag]) for tag in row if row[tag]} for row in table]
+    assert len(rows) == 6 + 2
     # No heat map of a session: bytes of captures stay where they are.
     assert pictures == {(6, "validation/confusion_matrix")}
     assert [record.get("exit_code", 0) for record in found["exit"]] == [0]

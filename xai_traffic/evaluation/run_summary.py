@@ -126,10 +126,10 @@ def _below(path: pathlib.Path) -> list[pathlib.Path]:
     return runs
 
 
-def _natural(path: pathlib.Path) -> list[tuple[int, str]]:
-    """Sort run-2 before run-10."""
-    words = re.findall(r"\d+|\D+", str(path))
-    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words]
+def _natural(path: pathlib.Path) -> list[tuple[float, str]]:
+    """Sort run-2 before run-10, and rate=0.0015 before rate=0.003."""
+    words = re.findall(r"\d+(?:\.\d+)?|\D+", str(path))
+    return [(float(word), "") if word[0].isdecimal() else (-1.0, word) for word in words]
 
 
 def summarise_run(path: pathlib.Path, split: str = "test") -> RunSummary:

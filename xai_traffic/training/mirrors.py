@@ -35,6 +35,9 @@ class WandbMirror:
     no row back: what it was sent behind the restored step stands, and is not sent again. An
     offline copy is written anew at each start, from the first row on, and replaces the one before.
 
+    W&B's own step counts up two a step of the training, the second for what follows validation:
+    between the two a training may be interrupted. Its charts are drawn over `step`.
+
     Args:
         run: the run's folder.
         config: of the run, nested.
@@ -70,24 +73,27 @@ class WandbMirror:
                     printable(folder),
                 )
                 self._run = wandb.init(**options, mode="offline")
-        for name in ("accuracy", "macro_f1"):
-            self._run.define_metric(f"validation/{name}", summary="max")
-        self._run.define_metric("validation/loss", summary="min")
+        for name, best in (("loss", "min"), ("accuracy", "max"), ("macro_f1", "max")):
+            self._run.define_metric(f"validation/{name}", step_metric="step", summary=best)
+        self._run.define_metric("*", step_metric="step")
         for earlier in folder.glob("offline-run-*"):
             if earlier != pathlib.Path(self._run.dir).resolve().parent:
                 shutil.rmtree(earlier)  # all of it is in metrics.csv
 
     def scores(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """Send numbers by tag."""
-        if step >= self._run.starting_step:
-            self._run.log({"epoch": epoch, **values}, step=step)
+        self._send(step, {"epoch": epoch, **values})
 
     def picture(self, tag: str, data: bytes, step: int) -> None:
         """Send a PNG."""
-        if step >= self._run.starting_step:
-            from PIL import Image
+        from PIL import Image
 
-            self._run.log({tag: self._wandb.Image(Image.open(io.BytesIO(data)))}, step=step)
+        self._send(step, {tag: self._wandb.Image(Image.open(io.BytesIO(data)))})
+
+    def _send(self, step: int, values: Mapping[str, Any]) -> None:
+        row = 2 * step + any(tag.startswith("validation/") for tag in values)
+        if row >= self._run.starting_step:
+            self._run.log({"step": step, **values}, step=row)
 
     def finished(self, step: int) -> None:
         """Mark the run as done."""

@@ -144,7 +144,7 @@ def train_sweep(points: Sequence[Point], workdir: str | os.PathLike) -> list[Out
             check_config(point.config)
         except ConfigError as error:
             raise ConfigError(f"point {point.number}, {point.name}: {error}") from error
-    start_processes()  # before `agreed` asks how many there are: a finished point starts none
+    start_processes()  # before anything asks how many there are: a finished point starts none
     outcomes = []
     with Interruption("behind this point", GRACE) as interruption:
         for place, point in enumerate(points, 1):
