@@ -53,6 +53,7 @@ core = (
         ),
     ]
 )
+wandb = ["wandb>=0.31"]  # a mirror of the log; MIT, 62 MB
 test = [
     "pytest>=8",
     "pytest-timeout",
@@ -62,6 +63,7 @@ test = [
     "keras>=3.5",  # parity of the CNNs at equal weights, on its JAX backend
     "dpkt>=1.9.8",  # the oracle that cores, masks and field names are held to
     "pyyaml",
+    *wandb,
 ]
 setup(
     name="xai-traffic",
@@ -98,6 +100,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "wandb": wandb,
         "test": test,
     },
 )

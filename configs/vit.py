@@ -6,7 +6,14 @@ cpu (two cores), ti, s, b (GPU), full (the study's), small (cpu for all packets)
 
 import ml_collections
 
-from xai_traffic.training.recipe import base, locked, read_words, shrink_to_debug, suit_the_demo
+from xai_traffic.training.recipe import (
+    base,
+    locked,
+    product,
+    read_words,
+    shrink_to_debug,
+    suit_the_demo,
+)
 
 SIZES = {
     "cpu": "cpu",
@@ -39,3 +46,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     if words.size == "debug":
         shrink_to_debug(config)
     return locked(config)
+
+
+def sweep() -> list[dict]:
+    """Return 18 points: how fast to learn and how much to hold back, with three seeds each."""
+    return product(
+        {
+            "optimizer.learning_rate": (7.5e-4, 1.5e-3, 3e-3),
+            "optimizer.weight_decay": (0.3, 1.0),
+            "seed": range(3),
+        }
+    )

@@ -50,7 +50,7 @@ def test_version_names_the_core(capsys):
 
 
 @pytest.mark.parametrize(
-    "verb", ["convert", "train", "evaluate", "classify", "explain", "lab", "demo"]
+    "verb", ["convert", "train", "evaluate", "compare", "classify", "explain", "lab", "demo"]
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as leaving:
@@ -69,6 +69,8 @@ def test_every_verb_has_help(verb, capsys):
         ["explain", "run", "x.pcap", "--out", "y", "--sessions", "all"],
         ["classify", "run", "x.pcap", "--quiet-after", "soon"],
         ["classify", "run", "x.pcap", "--quiet-after", "-1"],
+        ["compare"],
+        ["compare", "run", "--json", "--csv"],
         ["convert", "x", "--out", "y", "--tunnels", "both"],
         ["convert", "x", "--out", "y", "--retransmissions", "mark"],
     ],
@@ -90,6 +92,7 @@ def test_wrong_usage_is_status_2(arguments, capsys):
         (["convert", ".", "--out", "OUT", "--community-id-seed", "-1"], "community_id_seed"),
         (["convert", ".", "--out", "OUT", "--rule", "zeek", "--idle-timeout", "5"], "time-outs"),
         (["evaluate", "no-run"], "no-run"),
+        (["compare", "no-run"], "no-run is no run"),
         (["classify", "no-run", "x.pcap"], "no-run"),
         (["train", "--config", "nothing.py", "--workdir", "OUT"], "nothing.py"),
         (["train", "--config", "configs/vit.py:debug", "--workdir", "OUT"], "data.path"),
@@ -163,6 +166,18 @@ def test_evaluate_writes_scores_and_plots(folder, capsys):
     assert {"accuracy", "macro_f1", "mcc", "per_class", "confusion_matrix"} <= set(written)
     plots = {path.name for path in (folder / "run" / "evaluation-test").iterdir()}
     assert plots == {"confusion_matrix.png", "per_class.png", "reliability.png"}
+
+
+def test_compare_reads_what_train_and_evaluate_wrote(folder, capsys):
+    assert main(["evaluate", str(folder / "run")]) == 0
+    assert main(["compare", str(folder), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    result = json.loads((folder / "run" / "result.json").read_text())
+    written = json.loads((folder / "run" / "evaluation-test.json").read_text())
+    assert (row["run"], row["state"], row["step"]) == ("run", "finished", result["step"])
+    assert row["params_sha256"] == result["params_sha256"]
+    assert row["validation/loss"] == result["best"]["loss"]
+    assert row["test/mcc"] == written["mcc"] and written["step"] == result["best_step"]
 
 
 VERDICT_KEYS = {

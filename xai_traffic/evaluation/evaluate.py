@@ -68,7 +68,9 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
     labels, probabilities = predict_split(run, split, dataset)
     result = {
         "run": str(run.path),
+        "step": run.step,
         "dataset": str(dataset.path),
+        "manifest_sha256": manifest_sha256(dataset),
         "split": split,
         "task": run.task,
         "mask": dataset.rules.mask,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import pathlib
+import re
 import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from ml_collections import config_flags
 
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.placement import PLACEMENTS
+from xai_traffic.training.mirrors import check_mirrors
 from xai_traffic.training.recipe import TASKS
 from xai_traffic.training.remat import REMAT
 
@@ -93,15 +96,32 @@ def load_config(spec: str, **overrides: Any) -> ml_collections.ConfigDict:
     Raises:
         ConfigError: no such file, word or field, or a value of the wrong type.
     """
-    path, _, words = str(spec).partition(":")
-    file = find_config(path)
+    config = load_module(spec).get_config(str(spec).partition(":")[2])
+    override(config, overrides)
+    return config
+
+
+def load_module(spec: str) -> types.ModuleType:
+    """Return the module that a config file is, run anew: its get_config, and sweep if it has one.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    file = find_config(str(spec).partition(":")[0])
     module_spec = importlib.util.spec_from_file_location(f"xai_traffic_config_{file.stem}", file)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
-    config = module.get_config(words)
-    for key, value in overrides.items():
-        _set(config, _full_key(config, key), value)
-    return config
+    return module
+
+
+def override(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None:
+    """Set fields of a config, named as `load_config` takes them.
+
+    Raises:
+        ConfigError: no such field, or a value of the wrong type.
+    """
+    for key, value in values.items():
+        _set(config, full_key(config, key), value)
 
 
 def parse_flags(spec: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
@@ -112,11 +132,11 @@ def parse_flags(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     """
     config = load_config(spec)
     for argument in overrides:
-        name = argument.partition("=")[0].lstrip("-")
         if argument.startswith("-"):
-            if not name.startswith(("config.", "noconfig.")):
+            key = flag_key(argument)
+            if key is None:
                 raise ConfigError(f"unknown flag {argument}: {USAGE}")
-            _full_key(config, name.partition("config.")[2], exact=True)
+            full_key(config, key, exact=True)
     values = flags.FlagValues()
     config_flags.DEFINE_config_dict(
         "config", config, flag_values=values, sys_argv=["train", *overrides]
@@ -128,6 +148,12 @@ def parse_flags(spec: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     if rest:
         raise ConfigError(f"unknown arguments {' '.join(rest)}: {USAGE}")
     return config
+
+
+def flag_key(argument: str) -> str | None:
+    """Return the key of `--config.KEY=VALUE`, `--config.KEY` or `--noconfig.KEY`, else None."""
+    found = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+    return found and found[1]
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -162,6 +188,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"optimizer.warmup_epochs is {optimizer.warmup_epochs} of {config.epochs} epochs: "
             "the warm-up must end before the training, set --config.optimizer.warmup_epochs"
         )
+    check_mirrors(config.log.mirrors)
 
 
 def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -190,7 +217,16 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, {} if empty else value
 
 
-def _full_key(config: ml_collections.ConfigDict, key: str, *, exact: bool = False) -> str:
+def full_key(config: ml_collections.ConfigDict, key: str, *, exact: bool = False) -> str:
+    """Return the dotted key of a field.
+
+    Args:
+        key: dotted, or the last part of it where only one field is called so.
+        exact: refuse the latter.
+
+    Raises:
+        ConfigError: there is no such field; the message names those that are near.
+    """
     fields = [name for name, _ in flatten(config)]
     if key in fields or key == "model.options" or key.startswith("model.options."):
         return key

@@ -17,7 +17,8 @@ class Interruption:
     """Turn the first SIGINT or SIGTERM into a flag that a loop looks at.
 
     A second SIGINT stops at once; a second SIGTERM changes nothing, for launchers send several.
-    Outside the main thread signals are left alone.
+    Outside the main thread signals are left alone. One within another begins as that stands, and
+    hands on what it was asked.
 
     Args:
         when: it stops, as the log says it.
@@ -36,6 +37,9 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._ask)
             if self._grace is not None:
                 self._watch_the_time()
+        outer = getattr(self._before.get(signal.SIGINT), "__self__", None)
+        self._outer = outer if isinstance(outer, Interruption) else None
+        self.asked |= self._outer is not None and self._outer.asked
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,6 +49,8 @@ class Interruption:
             os.close(self._wake)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._outer is not None:
+            self._outer.asked |= self.asked
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

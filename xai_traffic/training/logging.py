@@ -1,4 +1,4 @@
-"""What a run tells while it trains: TensorBoard event files and metrics.csv.
+"""What a run tells while it trains: TensorBoard event files, metrics.csv, and their mirrors.
 
 Event files are written as records of TensorBoard's own protocol buffers, so that TensorFlow is
 never imported, be it installed or not.
@@ -25,6 +25,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from xai_traffic.terminal import printable
+from xai_traffic.training.mirrors import Mirrors
 
 COLUMNS = (
     "step",
@@ -175,7 +176,7 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
 
 
 class RunLog:
-    """Write a run's events and metrics.csv, from process 0 only.
+    """Write a run's events and metrics.csv, and tell its mirrors, from process 0 only.
 
     Args:
         run: the run's folder.
@@ -190,6 +191,7 @@ class RunLog:
         table = pathlib.Path(run) / "metrics.csv"
         cut_events(run / "events" / "train", step)
         cut_metrics(table, step)
+        self._mirrors = Mirrors(run)
         self.events = EventWriter(run / "events" / "train")
         fresh = not table.exists() or not table.stat().st_size
         self._file = open(table, "a", newline="", encoding="utf-8")  # noqa: SIM115
@@ -204,6 +206,7 @@ class RunLog:
         if self._writes:
             self._file.close()
             self.events.close()
+            self._mirrors.close()
 
     def settings(self, config: Mapping[str, Any], text: str) -> None:
         """Log the config, as text and as hparams.
@@ -226,13 +229,18 @@ class RunLog:
         self._table.writerow({"step": step, "epoch": epoch, **named})
         self._file.flush()
         self.events.flush()
+        self._mirrors.scores(step, epoch, named)
 
-    def picture(self, tag: str, data: bytes, step: int) -> None:
-        """Log a PNG."""
-        if self._writes:
-            self.events.png(tag, data, step=step)
+    def picture(self, tag: str, data: bytes, step: int, *, captured: bool = False) -> None:
+        """Log a PNG; one that shows bytes of captures stays out of the mirrors."""
+        if not self._writes:
+            return
+        self.events.png(tag, data, step=step)
+        if not captured:
+            self._mirrors.picture(tag, data, step)
 
     def finished(self, step: int) -> None:
         """Mark the run as done."""
         if self._writes:
             self.events.finished(step=step)
+            self._mirrors.finished(step)

@@ -1,13 +1,16 @@
 """What a training config holds, and the words that choose between its variants.
 
 A config file in `configs/` starts from `base`, sets what its model family needs and returns
-`locked`. DESIGN's words: a task, a mask, a recipe and a size, in any order, each at most once.
+`locked`; its `sweep()`, where it has one, returns points for `training.sweep`. DESIGN's words: a
+task, a mask, a recipe and a size, in any order, each at most once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ml_collections
 from ml_collections.config_dict import placeholder
@@ -141,12 +144,22 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # steps between rows of metrics.csv and TensorBoard
     log.images = 4  # validation sessions shown with heat maps at the end; 0 for none
+    log.mirrors = ""  # services that are sent the log too: wandb; what they get, see mirrors.py
 
     config.mesh = mesh = ml_collections.ConfigDict()
     mesh.data = 0  # parts of a batch, each on its devices; 0: as many as there are devices for
     mesh.model = 1  # devices that share a layer, by mesh.placement
     mesh.placement = "replicated"  # of parameters: replicated, fsdp, tensor, fsdp+tensor (the ViT)
     return config
+
+
+def product(values: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """Return the points of a sweep over every combination, the last field changing fastest.
+
+    Args:
+        values: by dotted key of the config.
+    """
+    return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
 
 def suit_the_demo(config: ml_collections.ConfigDict) -> None:

@@ -112,7 +112,7 @@ def show_examples(
             f"{probabilities[number, verdict]:.3f}, Grad-CAM"
         )
         picture = heat_map_png(images[number], heats[number], title)
-        run_log.picture(f"examples/{number}", picture, run.step)
+        run_log.picture(f"examples/{number}", picture, run.step, captured=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

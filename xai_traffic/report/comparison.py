@@ -1,0 +1,94 @@
+"""A comparison of runs as tables to read and as CSV to reckon with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from xai_traffic.evaluation.compare import Comparison
+from xai_traffic.evaluation.run_summary import score_columns
+from xai_traffic.terminal import printable
+
+BEST = "*"
+"""Stands behind the best of the scores that may be compared."""
+
+
+def told_once(comparison: Comparison) -> str:
+    """Return a line with what is the same for all runs, "" where nothing is."""
+    told = [
+        f"{name} {_shown(value)}"
+        for name, value in comparison.common.items()
+        if value not in (None, "")
+    ]
+    return f"all: {', '.join(told)}" if told else ""
+
+
+def run_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+    """Return (columns, cells) of one row a run, without columns that are empty or told once."""
+    scores = score_columns(comparison.split)
+    rows = [dict(row) for row in comparison.runs]
+    for row in rows:
+        best = row.pop("best")
+        row.pop("path")
+        row["params_sha256"] = (row["params_sha256"] or "")[:8]
+        for name in scores:
+            row[name] = _score(row[name], name in best)
+    return _table(rows, comparison.common)
+
+
+def group_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
+    """Return (columns, cells) of one row a group: mean ± standard deviation of each score."""
+    rows = []
+    for group in comparison.groups:
+        row = {name: value for name, value in group.items() if name != "over"}
+        for name in score_columns(comparison.split):
+            row[name] = _spread(group[name], group["runs"])
+        rows.append(row)
+    return _table(rows, comparison.common)
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return one line a run, every column, numbers in full, paths as the files' own."""
+    columns = [name for name in (comparison.runs[0] if comparison.runs else {}) if name != "best"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for row in comparison.runs:
+        # Folder names are hostile text: no control character may reach a terminal.
+        table.writerow({k: printable(v) if isinstance(v, str) else v for k, v in row.items()})
+    return text.getvalue()
+
+
+def _table(rows: Sequence[dict[str, Any]], common: dict[str, Any]):
+    columns = [
+        name
+        for name in (rows[0] if rows else {})
+        if name not in common and any(row[name] not in (None, "") for row in rows)
+    ]
+    cells = [[_shown(row[name]) for name in columns] for row in rows]
+    return [_folded(name) for name in columns], cells
+
+
+def _folded(name: str) -> str:
+    """Break a long name where a reader would: a terminal has few columns."""
+    parts = name.replace("/", "/\n").replace(".", ".\n").split("\n")
+    return "\n".join(part.replace("_", "_\n") if len(part) > 16 else part for part in parts)
+
+
+def _shown(value: object) -> object:
+    if value is None:
+        return ""
+    return value if type(value) is int else str(value)
+
+
+def _score(value: float | None, best: bool) -> str:
+    return "" if value is None else f"{value:.4f}{BEST if best else ''}"
+
+
+def _spread(found: dict[str, Any] | None, runs: int) -> str:
+    if found is None:
+        return ""
+    some = f" ({found['n']})" if found["n"] != runs else ""
+    return f"{found['mean']:.4f} ± {found['std']:.4f}{some}"
