@@ -135,9 +135,9 @@ def hurt_some_steps(job, hurt):
     step = job.train_step
 
     def train_step(state, batch, tiles):
-        if int(state.step) in hurt:
-            batch = {**batch, "weights": batch["weights"] * np.float32("nan")}
         with jax.transfer_guard("allow"):
+            if int(state.step) in hurt:
+                batch = {**batch, "weights": batch["weights"] * np.float32("nan")}
             return step(state, batch, tiles)
 
     return dataclasses.replace(job, train_step=train_step)
