@@ -140,7 +140,8 @@ def test_slurm_gives_each_task_of_the_array_its_run(tmp_path):
     assert (int(first), int(last)) == (0, len(seed_names()) - 1)
     status, called = run_slurm_script(tmp_path, 0, SLURM_ARRAY_TASK_ID="5", SLURM_CPUS_PER_TASK="8")
     assert status == 0 and called == [
-        "srun --kill-on-bad-exit=1 --cpus-per-task=8 bash launch/seed_run.sh 5 --config.epochs=3",
+        "srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task=8 "
+        "bash launch/seed_run.sh 5 --config.epochs=3",
         "devices ",
     ]
 

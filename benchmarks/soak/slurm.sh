@@ -113,6 +113,7 @@ await 1800 finished --jobs="$grid"
 
 say "one that fails, one that is cancelled, one that meets its time limit again and again"
 failing=$(submit failing 8 -- --config.batch_size=4096)
+failing_pair=$(submit failing-pair 8 --ntasks-per-node=2 -- --config.mesh.data=0 --config.batch_size=4096)
 limited=$(submit limited 9 --time=2 --signal=TERM@60 -- --config.epochs=80)
 cancelled=$(submit cancelled 8 -- --config.epochs=20)
 await 300 has_rows "cancelled/${names[8]}" 10
@@ -146,6 +147,7 @@ echo "| job | run | state | restarts | exit | last start | end | params_sha256 |
 echo "|---|---|---|---|---|---|---|---|"
 for index in "${!names[@]}"; do row "${grid}_$index" "grid/${names[index]}"; done
 row "$failing" "failing/${names[8]}"
+row "$failing_pair" "failing-pair/${names[8]}"
 row "$cancelled" "cancelled/${names[8]}"
 row "$limited" "limited/${names[9]}"
 row "$pair" "$run"
@@ -173,6 +175,8 @@ check "two processes: Slurm's environment was recognised" \
     grep -q '"device": "2 x cpu"' "$folder/$run/result.json"
 check "failing: stays failed" in_state "$failing" FAILED
 check "failing: not restarted" [ "$(field "$failing" Restarts)" = 0 ]
+check "failing in two processes: stays failed" in_state "$failing_pair" FAILED
+check "failing in two processes: not restarted" [ "$(field "$failing_pair" Restarts)" = 0 ]
 check "cancelled: stays cancelled" in_state "$cancelled" CANCELLED
 check "cancelled: not restarted" [ "$(field "$cancelled" Restarts)" = 0 ]
 
@@ -188,6 +192,7 @@ told "log of the killed job ${grid}_$killed" "$folder/grid/$killed.log"
 told "log of the job of two processes $pair" "$folder/pair/8.log"
 told "log of the job with a time limit $limited" "$folder/limited/9.log"
 told "log of the failing job $failing" "$folder/failing/8.log"
+told "log of the job that fails in two processes $failing_pair" "$folder/failing-pair/8.log"
 told "log of the cancelled job $cancelled" "$folder/cancelled/8.log"
 echo
 echo "$(sinfo --version) ($(. /etc/os-release && echo "$PRETTY_NAME")), $(munged --version | head -1)," \
