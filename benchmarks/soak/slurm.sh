@@ -180,11 +180,12 @@ check "failing in two processes: not restarted" [ "$(field "$failing_pair" Resta
 check "cancelled: stays cancelled" in_state "$cancelled" CANCELLED
 check "cancelled: not restarted" [ "$(field "$cancelled" Restarts)" = 0 ]
 
-# told TITLE FILE: a job's log.
+# told TITLE FILE: a log, without its epochs and what a broken connection makes Python and JAX print.
 told() {
     echo
     echo "$1:"
-    sed "s|$folder|FOLDER|g; s/^/    /" "$2"
+    grep -E '^([0-9:]{8} |\[20|srun: |slurmstepd|status |xai-traffic: )' "$2" | grep -vE '^[0-9:]{8} epoch ' |
+        sed "s|$folder|FOLDER|g; s/^/    /"
 }
 told "log of the preempted job ${grid}_$preempted" "$folder/grid/$preempted.log"
 told "slurmctld of it" <(grep -F "JobId=${grid}_$preempted(" "$folder/cluster/slurmctld.log")
