@@ -106,7 +106,7 @@ await 120 one_restarted
 preempted=0
 restarted "${grid}_0" 1 || preempted=1
 killed=4
-await 600 has_rows "grid/${names[killed]}" 10
+await 600 has_rows "grid/${names[killed]}" 30  # behind its first checkpoints
 kill -KILL "$(processes "grid/${names[killed]}")"
 await 60 restarted "${grid}_$killed" 1
 await 1800 finished --jobs="$grid"
@@ -125,7 +125,7 @@ await 1800 finished
 say "two processes: the second is killed, then the first, then the job is preempted"
 pair=$(submit pair 8 --ntasks-per-node=2 -- --config.mesh.data=0 --config.epochs=40)
 run=pair/${names[8]}
-await 300 has_rows "$run" 12
+await 300 has_rows "$run" 20
 interrupt_pair kill_rank 1
 interrupt_pair kill_rank 0
 interrupt_pair urgent 5
@@ -197,6 +197,7 @@ told "log of the job that fails in two processes $failing_pair" "$folder/failing
 told "log of the cancelled job $cancelled" "$folder/cancelled/8.log"
 echo
 echo "$(sinfo --version) ($(. /etc/os-release && echo "$PRETTY_NAME")), $(munged --version | head -1)," \
-    "$(nproc) cores, $("$command" --version), revision $(git rev-parse --short HEAD)," \
+    "$(nproc) cores, jax $(sed -n 's/^ "jax": "\(.*\)"/\1/p' "$folder/$run/result.json")," \
+    "$("$command" --version), revision $(git rev-parse --short HEAD)," \
     "$(date --utc +%F), $(((SECONDS - began) / 60)) minutes"
 exit "$wrong"
