@@ -197,7 +197,7 @@ told "log of the job that fails in two processes $failing_pair" "$folder/failing
 told "log of the cancelled job $cancelled" "$folder/cancelled/8.log"
 echo
 echo "$(sinfo --version) ($(. /etc/os-release && echo "$PRETTY_NAME")), $(munged --version | head -1)," \
-    "$(nproc) cores, jax $(sed -n 's/^ "jax": "\(.*\)"/\1/p' "$folder/$run/result.json")," \
+    "$(nproc) cores, jax $(sed -n 's/^ "jax": "\(.*\)".*/\1/p' "$folder/$run/result.json")," \
     "$("$command" --version), revision $(git rev-parse --short HEAD)," \
     "$(date --utc +%F), $(((SECONDS - began) / 60)) minutes"
 exit "$wrong"
