@@ -55,12 +55,18 @@ CONF
 
 # stop_cluster FOLDER: ends jobs and daemons of this cluster, by the numbers that they left.
 stop_cluster() {
-    local folder=$1 daemon
+    local folder=$1 daemon pid until
     timeout 20 scancel --user="$(id -un)" 2>/dev/null || true
-    sleep 2
+    until=$((SECONDS + 60))
+    # A job has KillWait (30 s) to end; slurmd stays as long as one is there.
+    while [ $SECONDS -lt $until ] && [ -n "$(timeout 20 squeue --noheader --states=all \
+        --format=%T 2>/dev/null | grep -E 'RUNNING|COMPLETING|PENDING')" ]; do sleep 1; done
     for daemon in slurmd slurmctld munged; do
-        if [ -e "$folder/$daemon.pid" ]; then
-            kill "$(cat "$folder/$daemon.pid")" 2>/dev/null || true
-        fi
+        [ -e "$folder/$daemon.pid" ] || continue
+        pid=$(cat "$folder/$daemon.pid")
+        kill "$pid" 2>/dev/null || true
+        until=$((SECONDS + 20))
+        while [ $SECONDS -lt $until ] && [ -e "/proc/$pid" ]; do sleep 0.2; done
+        kill -KILL "$pid" 2>/dev/null || true
     done
 }
