@@ -117,6 +117,15 @@ def test_failure_is_status_1_and_one_clear_line(arguments, told, tmp_path, capsy
     assert not (tmp_path / "out").exists()
 
 
+def test_interruption_has_a_status_of_its_own(tmp_path, monkeypatch, capsys):
+    def interrupted(config, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xai_traffic.training.loop.train", interrupted)
+    assert main(["train", "--config", "configs/vit.py", "--workdir", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "xai-traffic: interrupted\n"
+
+
 def test_convert_refuses_what_exists(folder, capsys):
     assert main(["convert", a_capture(folder), "--out", str(folder / "dataset")]) == 1
     assert "--overwrite" in capsys.readouterr().err

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from xai_traffic import __version__
 from xai_traffic.cli import classify, compare, convert, demo, evaluate, explain, lab, train
-from xai_traffic.cli.options import DONE, FAILED
+from xai_traffic.cli.options import DONE, FAILED, INTERRUPTED
 from xai_traffic.errors import PeerError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run one verb and return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
         parser = make_parser()
         options, rest = parser.parse_known_args(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except KeyboardInterrupt:
         print("xai-traffic: interrupted", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     except OSError as error:
         print(f"xai-traffic: {printable(error)}", file=sys.stderr)
         try:
