@@ -103,8 +103,8 @@ def test_4_the_model_has_the_classes_of_the_data_and_is_trained(tmp_path, monkey
     judged = []
     real = loop.validate
 
-    def scripted(job, state):
-        scores, confusion = real(job, state)
+    def scripted(job, state, asked_to_stop):
+        scores, confusion = real(job, state, asked_to_stop)
         judged.append(int(np.asarray(confusion).sum()))
         # Training goes on to fall; on validation the first epoch is the best.
         return {**scores, "accuracy": 1.0 - 0.1 * len(judged)}, confusion
