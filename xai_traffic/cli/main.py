@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from xai_traffic import __version__
 from xai_traffic.cli import classify, compare, convert, demo, evaluate, explain, lab, train
-from xai_traffic.cli.options import DONE, FAILED, INTERRUPTED
+from xai_traffic.cli.options import DONE, FAILED
 from xai_traffic.errors import PeerError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, printable
+from xai_traffic.training.interruption import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

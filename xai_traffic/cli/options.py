@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-INTERRUPTED = 130
-"""As shells say it of Ctrl-C: who started the command can tell it from a failure, and go on."""
 
 
 def add_list(verb) -> None:

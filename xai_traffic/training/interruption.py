@@ -12,6 +12,9 @@ from xai_traffic.terminal import log
 GRACE = 25.0
 """Seconds from SIGTERM to the end of a training: Slurm and Kubernetes kill after 30."""
 
+INTERRUPTED = 130
+"""Exit status, as shells say it of Ctrl-C: who started the command can tell it from a failure."""
+
 
 class Interruption:
     """Turn the first SIGINT or SIGTERM into a flag that a loop looks at.
@@ -77,4 +80,4 @@ class Interruption:
                         "another checkpoint; the same command goes on from the last one",
                         self._grace,
                     )
-                    os._exit(1)
+                    os._exit(INTERRUPTED)
