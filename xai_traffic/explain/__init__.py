@@ -6,6 +6,7 @@ and packets.
 """
 
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
+from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
@@ -15,6 +16,8 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
@@ -27,14 +30,20 @@ __all__ = [
     "attention_rollout",
     "attribute",
     "byte_shares",
+    "cascading_randomisation",
     "empty_packets",
     "field_units",
+    "gini",
     "grad_cam",
     "gradient",
     "gradient_x_input",
+    "input_dependence",
     "integrated_gradients",
     "lay_over",
+    "randomised",
     "session_fields",
+    "spearman",
     "tiles_of",
+    "top_k_overlap",
     "uniform_baselines",
 ]

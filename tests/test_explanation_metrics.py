@@ -1,0 +1,117 @@
+"""Agreement, sparseness and randomisation: known answers, and padding that takes no part."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from xai_traffic import explain
+
+RNG = np.random.default_rng(0)
+
+
+def test_spearman_is_that_of_scipy_and_leaves_padding_out():
+    a, b = RNG.normal(size=(2, 3, 40)).round(1)
+    keep = RNG.random((3, 40)) < 0.6
+    expected = [stats.spearmanr(x[k], y[k]).statistic for x, y, k in zip(a, b, keep, strict=True)]
+    np.testing.assert_allclose(explain.spearman(a, b, keep), expected, rtol=1e-12)
+    padded = np.where(keep, b, 1e9)
+    np.testing.assert_allclose(explain.spearman(a, padded, keep), expected, rtol=1e-12)
+
+
+def test_spearman_of_a_constant_map_is_no_number():
+    assert np.isnan(explain.spearman(np.ones((1, 5)), np.arange(5.0)[None]))[0]
+    with pytest.raises(ValueError, match="one shape"):
+        explain.spearman(np.ones((1, 5)), np.ones((1, 6)))
+
+
+def test_top_k_counts_what_is_in_common():
+    a = np.array([[5.0, -4, 3, 2, 1]])
+    assert explain.top_k_overlap(a, a, 2) == [1.0]
+    assert explain.top_k_overlap(a, a[:, ::-1], 2) == [0.0]
+    assert explain.top_k_overlap(a, np.array([[0.0, 9, 8, 0, 0]]), 2) == [0.5]
+    # A map without an order has its share of any top.
+    np.testing.assert_allclose(explain.top_k_overlap(a, np.ones((1, 5)), 2), [2 / 5])
+    assert explain.top_k_overlap(a, a[:, ::-1], 9) == [1.0]
+    with pytest.raises(ValueError, match="at least one"):
+        explain.top_k_overlap(a, a, 0)
+
+
+def test_input_dependence_tells_one_map_for_all_from_maps_of_their_own():
+    pattern = RNG.normal(size=500)
+    same = pattern + 0.05 * RNG.normal(size=(6, 500))
+    assert explain.input_dependence(same) > 0.99
+    assert abs(explain.input_dependence(RNG.normal(size=(6, 500)))) < 0.1
+
+
+def test_input_dependence_is_the_mean_of_numpys_correlations_where_both_have_values():
+    maps, keep = RNG.normal(size=(4, 60)), RNG.random((4, 60)) < 0.7
+    expected = [
+        np.corrcoef(maps[i][keep[i] & keep[j]], maps[j][keep[i] & keep[j]])[0, 1]
+        for i in range(4)
+        for j in range(i)
+    ]
+    found = explain.input_dependence(np.where(keep, maps, 1e6), keep)
+    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-9)
+
+
+def test_input_dependence_needs_maps_that_vary():
+    with pytest.raises(ValueError, match="at least two"):
+        explain.input_dependence(np.ones((1, 4)))
+    with pytest.raises(ValueError, match="vary"):
+        explain.input_dependence(np.ones((3, 4)))
+
+
+def test_gini_is_0_of_equal_values_and_near_1_of_a_single_one():
+    single = np.zeros((1, 100))
+    single[0, 3] = -7
+    np.testing.assert_allclose(explain.gini(np.full((1, 100), 2.0)), [0.0], atol=1e-12)
+    np.testing.assert_allclose(explain.gini(single), [0.99])
+    values = np.abs(RNG.normal(size=30))
+    differences = np.abs(values[:, None] - values).sum() / (2 * 30**2 * values.mean())
+    np.testing.assert_allclose(explain.gini(values[None]), [differences])
+    assert np.isnan(explain.gini(np.zeros((1, 4))))[0]
+    keep = np.arange(100)[None] < 10
+    np.testing.assert_allclose(explain.gini(np.where(keep, 1.0, 0.0), keep), [0.0], atol=1e-12)
+
+
+def two_layers(params, x):
+    return jax.nn.relu(x @ params["first"]["kernel"]) @ params["head"]["kernel"]
+
+
+PARAMS = {
+    "first": {"kernel": jnp.asarray(RNG.normal(size=(12, 32)), jnp.float32)},
+    "head": {"kernel": jnp.asarray(RNG.normal(size=(32, 2)), jnp.float32)},
+}
+X = jnp.asarray(RNG.normal(size=(8, 12)), jnp.float32)
+
+
+def test_shuffled_parameters_keep_their_values_and_lose_their_places():
+    drawn = explain.randomised(PARAMS, ["head"], jax.random.key(0))
+    np.testing.assert_array_equal(drawn["first"]["kernel"], PARAMS["first"]["kernel"])
+    before, after = PARAMS["head"]["kernel"], drawn["head"]["kernel"]
+    assert not np.array_equal(before, after)
+    np.testing.assert_array_equal(np.sort(before, None), np.sort(after, None))
+    with pytest.raises(ValueError, match="no parameter begins with hea"):
+        explain.randomised(PARAMS, ["hea"], jax.random.key(0))
+
+
+@pytest.mark.parametrize(("noise", "draws"), [(0.0, 1), (0.1, 4)])
+def test_explanations_of_the_model_change_with_it_and_those_of_the_input_do_not(noise, draws):
+    def gradient(params, x):
+        return explain.gradient(two_layers, params, x, 0)
+
+    def edges(params, x):
+        return x
+
+    def likeness(explainer):
+        steps = explain.cascading_randomisation(
+            explainer, PARAMS, X, ["head", "first"], jax.random.key(1), noise=noise, draws=draws
+        )
+        return {layer: values.mean() for layer, values in steps}
+
+    found = likeness(gradient)
+    assert list(found) == ["head", "first"]
+    assert found["first"] < 0.5
+    assert likeness(edges) == {"head": pytest.approx(1.0), "first": pytest.approx(1.0)}
