@@ -18,6 +18,7 @@ from xai_traffic.explain.integrated_gradients import (
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
 from xai_traffic.explain.sparseness import gini
+from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
@@ -33,13 +34,16 @@ __all__ = [
     "cascading_randomisation",
     "empty_packets",
     "field_units",
+    "gaussian",
     "gini",
     "grad_cam",
     "gradient",
     "gradient_x_input",
+    "infidelity",
     "input_dependence",
     "integrated_gradients",
     "lay_over",
+    "max_sensitivity",
     "randomised",
     "session_fields",
     "spearman",
