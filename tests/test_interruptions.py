@@ -37,25 +37,16 @@ def training(dataset, tmp_path, monkeypatch):
     return make
 
 
-def wait_for_rows(training, count, processes):
-    """Wait until metrics.csv has so many rows of steps."""
-    table, limit = training.run / "metrics.csv", time.monotonic() + 120
-    while not table.exists() or table.read_text().count("\n") <= count:
-        assert all(process.poll() is None for process in processes), training.log().read_text()
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
 def test_killed_and_told_to_stop_it_ends_with_the_same_bits(training):
     short = "--config.epochs=6"
     expected = training("straight", 1, short).finish()
     killed = training("killed", 1, short)
     (process,) = killed.start()
-    wait_for_rows(killed, 5, [process])
+    killed.wait_for_rows(5, [process])
     kill(process)
     assert process.wait() == -signal.SIGKILL
     (process,) = killed.start()
-    wait_for_rows(killed, 9, [process])
+    killed.wait_for_rows(9, [process])
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)  # launchers send several
@@ -71,7 +62,7 @@ def test_killed_and_told_to_stop_it_ends_with_the_same_bits(training):
 def test_two_processes_lose_one_and_go_on(training):
     pair = training("pair", 2, "--config.epochs=6")
     processes = pair.start()
-    wait_for_rows(pair, 6, processes)
+    pair.wait_for_rows(6, processes)
     kill(processes[1])
     assert processes[0].wait(90) == 1
     processes[1].wait()
@@ -88,7 +79,7 @@ def test_two_processes_lose_one_and_go_on(training):
 def test_told_to_stop_two_processes_save_the_same_step(training):
     pair = training("pair", 2, "--config.epochs=80", "--config.checkpoint.every_steps=0")
     processes = pair.start()
-    wait_for_rows(pair, 4, processes)
+    pair.wait_for_rows(4, processes)
     processes[random.randrange(2)].send_signal(signal.SIGTERM)
     assert [process.wait(60) for process in processes] == [130, 130]
     stopped = [pair.log(rank).read_text().split("stopped behind step ")[1][:3] for rank in (0, 1)]
@@ -176,7 +167,7 @@ def test_full_disk_leaves_the_last_checkpoint_whole(training, small_disk):
     expected = training("straight", 1, "--config.epochs=8").finish()
     full = training(small_disk / "run", 1, "--config.epochs=8")
     (process,) = full.start()
-    wait_for_rows(full, 12, [process])
+    full.wait_for_rows(12, [process])
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space left"), open(filler, "wb", buffering=0) as file:
         while True:

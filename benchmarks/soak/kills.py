@@ -1,12 +1,13 @@
 """Kill a training at random moments, go on, and compare with one that nothing interrupted.
 
     python benchmarks/soak/kills.py                        30 kills of one process
-    python benchmarks/soak/kills.py --processes 4 --kills 5
+    python benchmarks/soak/kills.py --processes 4 --kills 6 --by steps
     python benchmarks/soak/kills.py --again 10             one training, killed ten times
 
 Every kill is a SIGKILL, of a random process where there are several, at a moment drawn evenly from
-the time that the uninterrupted training takes, its start included. Prints a JSON line a kill, and
-ends with status 1 if any training ended with other parameters or other rows of metrics.csv.
+the time that the uninterrupted training takes, its start included; --by steps draws from its steps,
+for several processes take most of the time to start. Prints a JSON line a kill, and ends with
+status 1 if any training ended with other parameters or other rows of metrics.csv.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="trainings killed once (default 30)")
     parser.add_argument("--again", type=int, default=0, help="kills of one more training")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--by", choices=("time", "steps"), default="time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     about = {**machine(), **own_versions("jax", "orbax-checkpoint"), **vars(options)}
@@ -54,19 +56,20 @@ def soak(folder: pathlib.Path, options: argparse.Namespace) -> int:
     length = time.monotonic() - began
     print(json.dumps({"straight": expected, "wall_seconds": round(length, 1)}), flush=True)
     failed = 0
-    plans = [[draw.uniform(0, length)] for _ in range(options.kills)]
+    until = length if options.by == "time" else expected["step"]
+    plans = [[draw.uniform(0, until)] for _ in range(options.kills)]
     if options.again:
-        plans.append([draw.uniform(0.3, 1) * length for _ in range(options.again)])
+        plans.append([draw.uniform(0.3, 1) * until for _ in range(options.again)])
     for number, moments in enumerate(plans):
         training = Training(dataset, folder / f"killed-{number}", options.processes)
-        steps = [kill_once(training, moment, draw) for moment in moments]
+        steps = [kill_once(training, moment, options.by, draw) for moment in moments]
         found = training.finish()
         differ = [name for name in COMPARED if found[name] != expected[name]]
         if training.rows() != straight.rows():
             differ.append("metrics.csv")
         failed += bool(differ)
         record = {
-            "killed_after_seconds": [round(moment, 2) for moment in moments],
+            f"killed_after_{options.by}": [round(moment, 2) for moment in moments],
             "rank": [step[0] for step in steps],
             "others_ended_after_seconds": [step[1] for step in steps],
             "went_on_behind_step": training.went_on_behind(),
@@ -78,11 +81,14 @@ def soak(folder: pathlib.Path, options: argparse.Namespace) -> int:
     return bool(failed)
 
 
-def kill_once(training: Training, moment: float, draw: random.Random) -> tuple[int, float]:
+def kill_once(training: Training, moment: float, by: str, draw: random.Random) -> tuple[int, float]:
     """Start a training and kill one of its processes; return which, and how long others lived."""
     processes = training.start()
     rank = draw.randrange(len(processes))
-    time.sleep(moment)
+    if by == "time":
+        time.sleep(moment)
+    else:
+        training.wait_for_rows(int(moment), processes)
     killed = time.monotonic()
     kill(processes[rank])
     for process in processes:

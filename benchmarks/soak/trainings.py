@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 PATIENCE = 900
@@ -91,6 +92,20 @@ class Training:
     def log(self, index: int = 0) -> pathlib.Path:
         """Return the log file of a process, of its last start."""
         return self._logs / f"{self.run.name}-{index}.log"
+
+    def wait_for_rows(self, count: int, processes: list[subprocess.Popen]) -> None:
+        """Wait until metrics.csv has more than so many rows.
+
+        Raises:
+            SystemExit: a process ended before; the message is the log.
+        """
+        table, limit = self.run / "metrics.csv", time.monotonic() + PATIENCE
+        while not table.exists() or table.read_text().count("\n") <= count:
+            if any(process.poll() is not None for process in processes):
+                raise SystemExit(self.log().read_text())
+            if time.monotonic() > limit:
+                raise SystemExit(f"{self.run} did not get so far in {PATIENCE} s")
+            time.sleep(0.05)
 
     def went_on_behind(self) -> int:
         """Return the step that the last start went on behind, 0 where it began anew."""
