@@ -74,7 +74,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["xai_traffic", "xai_traffic.*"]),
-    package_data={"xai_traffic.report": ["*.html", "*.css", "*.js"]},
+    package_data={
+        "xai_traffic.explain": ["README.md"],
+        "xai_traffic.report": ["*.html", "*.css", "*.js"],
+    },
     data_files=[("share/xai_traffic/configs", sorted(glob.glob("configs/*.py")))],
     ext_modules=core,
     cmdclass={"build_ext": OptionalBuild},
