@@ -1,10 +1,13 @@
 """An interrupted run goes on and ends with the bits of an uninterrupted one."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
 
+import jax
+import numpy as np
 import pytest
 from small_dataset import make_dataset, tiny_config
 
@@ -165,3 +168,27 @@ def test_damaged_best_checkpoint_is_not_used(dataset, tmp_path):
     damage(tmp_path / "checkpoints" / str(result["best_step"]), "one bit")
     with pytest.raises(RunError, match="is damaged: .* holds other bytes than were written"):
         load_run(tmp_path)
+
+
+def test_run_that_met_a_bad_loss_goes_on_and_skips_it(dataset, straight, tmp_path, monkeypatch):
+    from xai_traffic.training import loop
+
+    make = loop.prepare
+
+    def prepare(config):
+        job = make(config)
+
+        def train_step(state, batch, tiles):
+            with jax.transfer_guard("allow"):
+                if int(state.step) == 4:
+                    batch = {**batch, "weights": batch["weights"] * np.float32("nan")}
+                return job.train_step(state, batch, tiles)
+
+        return dataclasses.replace(job, train_step=train_step)
+
+    monkeypatch.setattr(loop, "prepare", prepare)
+    with pytest.raises(RunError, match="step 5.*last good checkpoint is step 4.*not_finite=skip"):
+        train(config_for(dataset), tmp_path)
+    result = train(config_for(dataset, **{"loss.not_finite": "skip"}), tmp_path)
+    assert (result["skipped"], result["step"]) == (1, 6)
+    assert result["params_sha256"] != straight[1]["params_sha256"]

@@ -37,6 +37,7 @@ from xai_traffic.training.steps import compile_steps
 MAY_DIFFER = (
     *("log.", "mesh.", "checkpoint.", "compilation_cache"),
     *("data.pack", "data.device_budget", "remat"),
+    *("loss.not_finite", "loss.skips_in_a_row"),
 )
 """Fields that may change when a run goes on; `mesh.`, `remat` and `data.pack` change parameters, by
 rounding (and by the draws of dropout), the others not at all."""

@@ -110,8 +110,10 @@ class StepWatch:
         told = self._not_finite(step, numbers, rows)
         self.skipped = {key: count + 1 for key, count in self.skipped.items()}
         if self._most_skips is None:
-            remedy = "set loss.not_finite=skip, "
-            raise RunError(f"{told}; {self._last_good()}. {remedy}{_REMEDY}")
+            raise RunError(
+                f"{told}; {self._last_good()}. Go on from there with "
+                f"--config.loss.not_finite=skip, or {_REMEDY}"
+            )
         if self.skipped["in_a_row"] > self._most_skips:
             count = self.skipped["in_a_row"]
             raise RunError(
