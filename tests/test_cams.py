@@ -22,6 +22,8 @@ PARAMS = {
 }
 WITHOUT_GRADIENTS = ("eigen_cam", "score_cam", "ablation_cam")
 every_map = pytest.mark.parametrize("name", CAMS)
+every_way = pytest.mark.parametrize("name", ["hires_cam", *WITHOUT_GRADIENTS])
+"""One map of those that differ in a line only, and the others: every way through the code."""
 
 
 def front(params, x, taps):
@@ -97,7 +99,7 @@ def test_target_none_is_the_highest_logit(name):
     np.testing.assert_array_equal(on_grid(name, curved), on_grid(name, curved, best))
 
 
-@every_map
+@every_way
 def test_the_memory_budget_changes_no_value(name):
     # Two examples at a time, one channel at a time; for one example, two channels at a time.
     one = model_function.bytes_an_example(curved, PARAMS, jnp.asarray(IMAGES))
@@ -107,7 +109,7 @@ def test_the_memory_budget_changes_no_value(name):
         np.testing.assert_allclose(pieces, expected, rtol=2e-5, atol=1e-5)
 
 
-@every_map
+@every_way
 def test_nothing_lies_outside_the_extent(name):
     def first_rows(params, x, taps=None):
         return curved(params, x[:, :8], taps)
@@ -118,14 +120,14 @@ def test_nothing_lies_outside_the_extent(name):
     np.testing.assert_allclose(result[:, :8], whole, rtol=1e-4, atol=1e-5)
 
 
-@every_map
+@every_way
 def test_tokens_are_a_grid_behind_a_class_token(name):
     np.testing.assert_allclose(
         on_grid(name, tokens, 1), on_grid(name, curved, 1), rtol=1e-4, atol=1e-4
     )
 
 
-@pytest.mark.parametrize("name", ["hires_cam", "eigen_cam", "score_cam", "ablation_cam"])
+@every_way
 def test_a_second_batch_compiles_nothing(name):
     traced = 0
 
@@ -140,7 +142,7 @@ def test_a_second_batch_compiles_nothing(name):
     assert traced - before <= 2, "more than the shapes of logits and activations"
 
 
-@every_map
+@every_way
 def test_what_cannot_be_mapped_is_refused(name):
     with pytest.raises(ValueError, match="no activation 'first', only last"):
         CAMS[name](curved, PARAMS, IMAGES, layer="first")
@@ -199,7 +201,7 @@ def test_channels_that_are_zero_count_for_nothing():
         return curved({**params, "front": params["front"] * (np.arange(5) != 2)}, x, taps)
 
     x = np.concatenate([IMAGES[:1], 0 * IMAGES[:1]])
-    for name in CAMS:
+    for name in ("grad_cam_plus_plus", "xgrad_cam", *WITHOUT_GRADIENTS):
         result, nothing = on_grid(name, darkened, 1, x)
         assert np.isfinite(result).all() and (result != 0).any(), name
         assert (nothing == 0).all(), name
