@@ -8,6 +8,13 @@ and packets.
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
+from xai_traffic.explain.cams import (
+    eigen_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    xgrad_cam,
+)
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -17,6 +24,7 @@ from xai_traffic.explain.integrated_gradients import (
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.score_cam import ablation_cam, score_cam
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
@@ -26,28 +34,37 @@ __all__ = [
     "PER_BYTE",
     "Attribution",
     "Shares",
+    "ablation_cam",
     "attention",
     "attention_layers",
     "attention_rollout",
     "attribute",
     "byte_shares",
     "cascading_randomisation",
+    "eigen_cam",
     "empty_packets",
     "field_units",
     "gaussian",
     "gini",
     "grad_cam",
+    "grad_cam_plus_plus",
     "gradient",
     "gradient_x_input",
+    "hires_cam",
     "infidelity",
     "input_dependence",
     "integrated_gradients",
+    "integrated_gradients",
     "lay_over",
+    "lay_over",
+    "layer_cam",
     "max_sensitivity",
     "randomised",
+    "score_cam",
     "session_fields",
     "spearman",
     "tiles_of",
     "top_k_overlap",
     "uniform_baselines",
+    "xgrad_cam",
 ]

@@ -8,6 +8,13 @@ import jax
 import numpy as np
 
 from xai_traffic.explain.attention import attention_rollout
+from xai_traffic.explain.cams import (
+    eigen_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    xgrad_cam,
+)
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -16,6 +23,7 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.model_function import ModelFunction
+from xai_traffic.explain.score_cam import ablation_cam, score_cam
 
 METHODS = {
     "integrated_gradients": "Integrated Gradients",
@@ -23,12 +31,31 @@ METHODS = {
     "gradient_x_input": "Gradient x input",
     "gradient": "Gradient",
     "grad_cam": "Grad-CAM",
+    "grad_cam_plus_plus": "Grad-CAM++",
+    "hires_cam": "HiResCAM",
+    "xgrad_cam": "XGrad-CAM",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "Eigen-CAM",
+    "score_cam": "Score-CAM",
+    "ablation_cam": "Ablation-CAM",
     "attention": "Attention rollout",
 }
 """Names and titles, those first that tell bytes apart."""
 
 PER_BYTE = ("integrated_gradients", "integrated_gradients_seed", "gradient_x_input", "gradient")
 """Methods that give every byte a signed value of its own."""
+
+CAMS = {
+    "grad_cam": grad_cam,
+    "grad_cam_plus_plus": grad_cam_plus_plus,
+    "hires_cam": hires_cam,
+    "xgrad_cam": xgrad_cam,
+    "layer_cam": layer_cam,
+    "eigen_cam": eigen_cam,
+    "score_cam": score_cam,
+    "ablation_cam": ablation_cam,
+}
+"""Methods that weigh an activation of the model, all called alike."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +105,8 @@ def attribute(
         return Attribution(gradient_x_input(f, params, x, target, **options))
     if method == "gradient":
         return Attribution(gradient(f, params, x, target, **options))
-    if method == "grad_cam":
-        return Attribution(grad_cam(f, params, x, target, extent=extent, **options))
+    if method in CAMS:
+        return Attribution(CAMS[method](f, params, x, target, extent=extent, **options))
     if method == "attention":
         return Attribution(attention_rollout(f, params, x, extent=extent, **options))
     raise ValueError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")

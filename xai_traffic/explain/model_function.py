@@ -53,7 +53,12 @@ def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
 
 def target_logits(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:
     """Return the logit of each example's target: x [B, ...], target int32 [B] -> float32 [B]."""
-    return jnp.take_along_axis(logits_of(f, params, x), target[:, None], axis=1)[:, 0]
+    return target_of(logits_of(f, params, x), target)
+
+
+def target_of(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Pick each example's target: logits [B, K], target int32 [B] -> float32 [B]."""
+    return jnp.take_along_axis(logits.astype(jnp.float32), target[:, None], axis=1)[:, 0]
 
 
 def input_gradient(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:

@@ -138,7 +138,7 @@ def attention_heads(explained: Explained) -> Figure:
 def _framed(explained: Explained, method: str, title: str) -> Figure:
     """Draw one picture with title and, where there are colours, their scale."""
     wide, high = _size(explained, _for_rows(explained, TILE_PIXELS))
-    right = 78 if method in ("grad_cam", "attention") else 8
+    right = 8 if method in ("session", *PER_BYTE) else 78
     width, height = wide + 8 + right, high + 50 + 8
     figure = _figure(width, height)
     axes = _place(figure, 8, 50, wide, high)

@@ -28,6 +28,7 @@ CAPTIONS = {
     "attention_heads": "Attention of every head of the last layer, and of all layers below.",
 }
 PER_BYTE_CAPTION = "{}: the three regions that speak most for the verdict."
+GRID_CAPTION = "{}, of the model's last maps. Coarser than a packet in most models."
 
 
 def session_section(
@@ -174,7 +175,8 @@ def _pictures(explained: Explained, pictures: dict[str, bytes]) -> str:
     shown = []
     height, width = explained.shown
     for name, png in pictures.items():
-        caption = CAPTIONS.get(name) or PER_BYTE_CAPTION.format(METHODS[name])
+        usual = PER_BYTE_CAPTION if name in PER_BYTE else GRID_CAPTION
+        caption = CAPTIONS.get(name) or usual.format(METHODS[name])
         if explained.shown != explained.extent:
             caption += f" {LEFT_OUT.capitalize()}."
         image = f'<img src="{data_uri(png)}" alt="{text(caption)}" loading="lazy">'
