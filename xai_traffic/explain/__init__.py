@@ -16,7 +16,18 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.occlusion import occlusion
+from xai_traffic.explain.owen import owen_values
+from xai_traffic.explain.players import (
+    PlayerValues,
+    field_groups,
+    masked_logits,
+    packet_groups,
+    spread,
+    window_groups,
+)
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.shapley import exact_shapley, kernel_shap
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
@@ -25,6 +36,7 @@ __all__ = [
     "METHODS",
     "PER_BYTE",
     "Attribution",
+    "PlayerValues",
     "Shares",
     "attention",
     "attention_layers",
@@ -33,6 +45,8 @@ __all__ = [
     "byte_shares",
     "cascading_randomisation",
     "empty_packets",
+    "exact_shapley",
+    "field_groups",
     "field_units",
     "gaussian",
     "gini",
@@ -42,12 +56,19 @@ __all__ = [
     "infidelity",
     "input_dependence",
     "integrated_gradients",
+    "kernel_shap",
     "lay_over",
+    "masked_logits",
     "max_sensitivity",
+    "occlusion",
+    "owen_values",
+    "packet_groups",
     "randomised",
     "session_fields",
     "spearman",
+    "spread",
     "tiles_of",
     "top_k_overlap",
     "uniform_baselines",
+    "window_groups",
 ]
