@@ -8,6 +8,8 @@ and packets.
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
+from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
+from xai_traffic.explain.deletion import Curves, deletion_curves
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -27,6 +29,7 @@ from xai_traffic.explain.players import (
     window_groups,
 )
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.rise import rise
 from xai_traffic.explain.shapley import exact_shapley, kernel_shap
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
@@ -36,6 +39,8 @@ __all__ = [
     "METHODS",
     "PER_BYTE",
     "Attribution",
+    "Counterfactual",
+    "Curves",
     "PlayerValues",
     "Shares",
     "attention",
@@ -44,6 +49,8 @@ __all__ = [
     "attribute",
     "byte_shares",
     "cascading_randomisation",
+    "counterfactual",
+    "deletion_curves",
     "empty_packets",
     "exact_shapley",
     "field_groups",
@@ -64,6 +71,7 @@ __all__ = [
     "owen_values",
     "packet_groups",
     "randomised",
+    "rise",
     "session_fields",
     "spearman",
     "spread",
