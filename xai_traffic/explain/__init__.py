@@ -15,6 +15,8 @@ from xai_traffic.explain.cams import (
     layer_cam,
     xgrad_cam,
 )
+from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
+from xai_traffic.explain.deletion import Curves, deletion_curves
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -23,8 +25,20 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.occlusion import occlusion
+from xai_traffic.explain.owen import owen_values
+from xai_traffic.explain.players import (
+    PlayerValues,
+    field_groups,
+    masked_logits,
+    packet_groups,
+    spread,
+    window_groups,
+)
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.rise import rise
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
+from xai_traffic.explain.shapley import exact_shapley, kernel_shap
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
@@ -33,6 +47,9 @@ __all__ = [
     "METHODS",
     "PER_BYTE",
     "Attribution",
+    "Counterfactual",
+    "Curves",
+    "PlayerValues",
     "Shares",
     "ablation_cam",
     "attention",
@@ -41,8 +58,12 @@ __all__ = [
     "attribute",
     "byte_shares",
     "cascading_randomisation",
+    "counterfactual",
+    "deletion_curves",
     "eigen_cam",
     "empty_packets",
+    "exact_shapley",
+    "field_groups",
     "field_units",
     "gaussian",
     "gini",
@@ -54,17 +75,23 @@ __all__ = [
     "infidelity",
     "input_dependence",
     "integrated_gradients",
-    "integrated_gradients",
-    "lay_over",
+    "kernel_shap",
     "lay_over",
     "layer_cam",
+    "masked_logits",
     "max_sensitivity",
+    "occlusion",
+    "owen_values",
+    "packet_groups",
     "randomised",
+    "rise",
     "score_cam",
     "session_fields",
     "spearman",
+    "spread",
     "tiles_of",
     "top_k_overlap",
     "uniform_baselines",
+    "window_groups",
     "xgrad_cam",
 ]
