@@ -7,6 +7,7 @@ and packets.
 
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
+from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -15,6 +16,7 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.smoothing import smooth_grad, var_grad
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "attention_rollout",
     "attribute",
     "byte_shares",
+    "edges",
     "empty_packets",
     "field_units",
     "grad_cam",
@@ -34,7 +37,10 @@ __all__ = [
     "gradient_x_input",
     "integrated_gradients",
     "lay_over",
+    "random_attributions",
     "session_fields",
+    "smooth_grad",
     "tiles_of",
     "uniform_baselines",
+    "var_grad",
 ]
