@@ -8,6 +8,7 @@ and packets.
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.controls import edges, random_attributions
+from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -16,6 +17,7 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.smoothing import smooth_grad, var_grad
 from xai_traffic.explain.token_grid import lay_over
 
@@ -28,13 +30,16 @@ __all__ = [
     "attention_layers",
     "attention_rollout",
     "attribute",
+    "blur_ig",
     "byte_shares",
     "edges",
     "empty_packets",
+    "expected_gradients",
     "field_units",
     "grad_cam",
     "gradient",
     "gradient_x_input",
+    "guided_ig",
     "integrated_gradients",
     "lay_over",
     "random_attributions",
