@@ -15,8 +15,10 @@ from xai_traffic.explain.cams import (
     layer_cam,
     xgrad_cam,
 )
+from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
+from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -27,6 +29,7 @@ from xai_traffic.explain.integrated_gradients import (
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.occlusion import occlusion
 from xai_traffic.explain.owen import owen_values
+from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.players import (
     PlayerValues,
     field_groups,
@@ -39,6 +42,7 @@ from xai_traffic.explain.randomisation import cascading_randomisation, randomise
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
 from xai_traffic.explain.shapley import exact_shapley, kernel_shap
+from xai_traffic.explain.smoothing import smooth_grad, var_grad
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
@@ -56,13 +60,16 @@ __all__ = [
     "attention_layers",
     "attention_rollout",
     "attribute",
+    "blur_ig",
     "byte_shares",
     "cascading_randomisation",
     "counterfactual",
     "deletion_curves",
+    "edges",
     "eigen_cam",
     "empty_packets",
     "exact_shapley",
+    "expected_gradients",
     "field_groups",
     "field_units",
     "gaussian",
@@ -71,6 +78,7 @@ __all__ = [
     "grad_cam_plus_plus",
     "gradient",
     "gradient_x_input",
+    "guided_ig",
     "hires_cam",
     "infidelity",
     "input_dependence",
@@ -83,15 +91,18 @@ __all__ = [
     "occlusion",
     "owen_values",
     "packet_groups",
+    "random_attributions",
     "randomised",
     "rise",
     "score_cam",
     "session_fields",
+    "smooth_grad",
     "spearman",
     "spread",
     "tiles_of",
     "top_k_overlap",
     "uniform_baselines",
+    "var_grad",
     "window_groups",
     "xgrad_cam",
 ]

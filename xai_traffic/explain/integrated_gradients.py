@@ -17,34 +17,18 @@ from xai_traffic.explain.model_function import (
     resolve_target,
     sum_channels,
 )
+from xai_traffic.explain.quadrature import RULES, nested_quadrature, quadrature
 
-RULES = ("gauss_legendre", "trapezoid", "midpoint")
+__all__ = ["RULES", "empty_packets", "integrated_gradients", "quadrature", "uniform_baselines"]
 
 NODES_AT_ONCE = 25
 """Most nodes in one call: on CPU larger chunks leave the caches and gain nothing."""
 
+NESTED_AT_ONCE = 8
+"""Nodes in one call where their number is not known before: what the first level has, and one."""
 
-def quadrature(rule: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return nodes and weights (float64, weights sum to 1) of a rule on [0, 1].
-
-    `gauss_legendre` and `midpoint` have `steps` nodes, `trapezoid` has `steps` intervals and
-    therefore steps + 1 nodes.
-
-    Raises:
-        ValueError: the rule is not one of RULES, or steps < 1.
-    """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, and is {steps}")
-    if rule == "gauss_legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        return (nodes + 1) / 2, weights / 2
-    if rule == "midpoint":
-        return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
-    if rule == "trapezoid":
-        weights = np.full(steps + 1, 1 / steps)
-        weights[[0, -1]] /= 2
-        return np.linspace(0, 1, steps + 1), weights
-    raise ValueError(f"rule {rule!r} is unknown: choose one of {', '.join(RULES)}")
+FLOOR = 0.1
+"""Rise of a logit below which `tolerance` is no longer relative: it is then part of this."""
 
 
 def uniform_baselines(shape, count: int = 2, seed: int = 0, high: float = 255.0) -> jax.Array:
@@ -73,6 +57,7 @@ def integrated_gradients(
     *,
     steps: int = 50,
     rule: str = "gauss_legendre",
+    tolerance: float | None = None,
     baselines=None,
     memory_budget: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -88,6 +73,11 @@ def integrated_gradients(
         target: class, int or int32 [B]; None explains the class with the highest logit at x.
         steps: nodes of the rule (`trapezoid`: intervals).
         rule: one of RULES. Gauss-Legendre is the exact one for smooth functions.
+        tolerance: None, or the completeness error to reach in place of `steps` and `rule`: at most
+            tolerance * max(|rise of the logit|, FLOOR). Each example takes as many of 7, 15, 31,
+            ..., 511 nodes as it needs, and one that needs more keeps those 511: its error tells.
+            A sum may agree before its parts do: the tolerance bounds the sum alone. Not inside
+            `jax.jit`, which cannot decide on values.
         baselines: None for zero; [K, ...] for K baselines common to all examples; [B, K, ...] for
             K baselines of each example's own. Attributions are the mean over the K.
         memory_budget: bytes that one call may take, see `examples_at_once`.
@@ -97,33 +87,42 @@ def integrated_gradients(
         completeness_error float32 [B], the absolute difference of both sides in logits.
 
     Raises:
-        ValueError: rule, steps, baselines' shape, or see `resolve_target`.
+        ValueError: rule, steps, tolerance <= 0, baselines' shape, or see `resolve_target`.
     """
     x = as_float(x)
     starts = _as_baselines(baselines, x)
     nodes, weights = quadrature(rule, steps)
+    if tolerance is not None and not tolerance > 0:
+        raise ValueError(f"tolerance must be above 0, and is {tolerance}")
     at_once = examples_at_once(f, params, x, memory_budget)
     target = resolve_target(f, params, x, target, at_once)
-
-    number = starts.shape[1]
-    schedule = _chunks(nodes, weights, number, max(1, at_once // min(at_once, x.shape[0])))
-    kernel = compiled(_add_part, f)
-
-    def integrate(x, target, *own):
-        attributions = jnp.zeros_like(x)
-        for chunk in schedule:
-            attributions = kernel(params, attributions, x, *(own or (starts,)), *chunk, target)
-        return attributions
-
-    own = [starts] if starts.shape[0] == x.shape[0] > 1 else []
-    attributions = map_batches(integrate, at_once, x, target, *own)
 
     logits = compiled(logits_of, f)
     high, low = (
         map_batches(lambda piece: logits(params, piece), at_once, values)
         for values in (x, starts.reshape(-1, *x.shape[1:]))
     )
-    return compiled(_settle, starts.shape[0])(attributions, high, low, target)
+    rise = compiled(_rise, starts.shape[0])(high, low, target)
+    own = [starts] if starts.shape[0] == x.shape[0] > 1 else []
+
+    if tolerance is None:
+        kernel = compiled(_add_part, f)
+        nodes_at_once = max(1, at_once // min(at_once, x.shape[0]))
+        schedule = _chunks(nodes, weights, starts.shape[1], nodes_at_once)
+
+        def integrate(x, target, rise, *own):
+            attributions = jnp.zeros_like(x)
+            for chunk in schedule:
+                attributions = kernel(params, attributions, x, *(own or (starts,)), *chunk, target)
+            return attributions
+    else:
+
+        def integrate(x, target, rise, *own):
+            places = (x, *(own or (starts,)), target, rise)
+            return _integrate_to(tolerance, f, params, *places, at_once)
+
+    attributions = map_batches(integrate, at_once, x, target, rise, *own)
+    return compiled(_settle)(attributions, rise)
 
 
 def _as_baselines(baselines, x: jax.Array) -> jax.Array:
@@ -156,21 +155,83 @@ def _chunks(nodes, weights, number: int, at_once: int) -> list[tuple[np.ndarray,
     return list(zip(*(column.reshape(count, size) for column in columns), strict=True))
 
 
-def _add_part(f, params, attributions, x, starts, which, places, factors, target) -> jax.Array:
-    """Add this chunk's part of the integral to the attributions, both in x's shape."""
-    start = starts[:, which]  # [B or 1, nodes, ...]
+def _along(f, params, x, starts, which, places, target) -> tuple[jax.Array, jax.Array]:
+    """Return the way from each pair's baseline and the gradient there, both [B, pairs, ...]."""
+    start = starts[:, which]  # [B or 1, pairs, ...]
     way = x[:, None] - start
-    column = (1, -1, *(1,) * (x.ndim - 1))
-    points = start + places.reshape(column) * way
+    points = start + places.reshape(1, -1, *(1,) * (x.ndim - 1)) * way
     gradients = input_gradient(
         f, params, points.reshape(-1, *x.shape[1:]), jnp.repeat(target, places.shape[0])
     )
-    part = gradients.reshape(points.shape) * way * factors.reshape(column)
+    return way, gradients.reshape(points.shape)
+
+
+def _add_part(f, params, attributions, x, starts, which, places, factors, target) -> jax.Array:
+    """Add this chunk's part of the integral to the attributions, both in x's shape."""
+    way, gradients = _along(f, params, x, starts, which, places, target)
+    part = gradients * way * factors.reshape(1, -1, *(1,) * (x.ndim - 1))
     return attributions + jnp.sum(part, axis=1)
 
 
-def _settle(groups, attributions, high, low, target) -> tuple[jax.Array, jax.Array]:
-    """Sum channels, and hold the attributions against the rise of the target's logit.
+def _integrate_to(tolerance, f, params, x, starts, target, rise, at_once) -> np.ndarray:
+    """Integrate by finer and finer rules, with fewer and fewer examples, and return x's shape."""
+    levels, number = nested_quadrature(), starts.shape[1]
+    kernel, errors = compiled(_add_to_levels, f), compiled(_error_of_level)
+    allowed = tolerance * np.maximum(np.abs(np.asarray(rise)), FLOOR)
+    attributions = np.zeros(x.shape, np.float32)
+    rows = np.arange(x.shape[0])
+    sums = jnp.zeros((x.shape[0], len(levels), *x.shape[1:]), jnp.float32)
+    for level, (nodes, weights) in enumerate(levels):
+        size = max(1, min(NESTED_AT_ONCE, at_once // x.shape[0]))
+        # Filled up to whole chunks: a batch has one shape, whatever the level.
+        for which, places, factors in _nested_chunks(nodes, weights, number, size):
+            sums = kernel(params, sums, x, starts, which, places, factors, target)
+        error = np.asarray(errors(sums, rise, np.int32(level)))[: len(rows)]
+        done = (error <= allowed[rows]) | (level == len(levels) - 1)
+        if done.any():
+            attributions[rows[done]] = np.asarray(sums[:, level])[: len(rows)][done]
+        keep = np.flatnonzero(~done)
+        if not len(keep):
+            break
+        rows = rows[keep]
+        # Halved as often as the rest allows: few shapes compile. Copies of one row fill it up.
+        half = x.shape[0]
+        while -(-half // 2) >= len(keep) and half > 1:
+            half = -(-half // 2)
+        keep = np.pad(keep, (0, half - len(keep)), mode="edge")
+        x, target, rise, sums = (array[keep] for array in (x, target, rise, sums))
+        starts = starts[keep] if starts.shape[0] > 1 else starts
+    return attributions
+
+
+def _nested_chunks(nodes, weights, number: int, size: int):
+    """Cut all (baseline, node) pairs of a level into chunks; weights [nodes, levels]."""
+    which = np.repeat(np.arange(number, dtype=np.int32), len(nodes))
+    columns = which, np.tile(nodes, number), np.tile(weights, (number, 1)) / number
+    for start in range(0, len(which), size):
+        chunk = [column[start : start + size] for column in columns]
+        missing = size - len(chunk[0])
+        which_, places, factors = (
+            np.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1)) for part in chunk
+        )
+        yield which_, places.astype(np.float32), factors.astype(np.float32)
+
+
+def _add_to_levels(f, params, sums, x, starts, which, places, factors, target) -> jax.Array:
+    """Add each node to the sums of all levels that it belongs to: sums [B, levels, ...]."""
+    way, gradients = _along(f, params, x, starts, which, places, target)
+    part = (gradients * way).reshape(x.shape[0], places.shape[0], -1)
+    # Highest precision: accelerators multiply float32 matrices in fewer bits by default.
+    added = jnp.einsum("bnd,nl->bld", part, factors, precision=jax.lax.Precision.HIGHEST)
+    return sums + added.reshape(sums.shape)
+
+
+def _error_of_level(sums, rise, level) -> jax.Array:
+    return jnp.abs(sums[:, level].reshape(sums.shape[0], -1).sum(-1) - rise)
+
+
+def _rise(groups, high, low, target) -> jax.Array:
+    """Return the target's logit at x less its mean over the baselines, float32 [B].
 
     Args:
         high: logits at x, float32 [B, K].
@@ -178,6 +239,10 @@ def _settle(groups, attributions, high, low, target) -> tuple[jax.Array, jax.Arr
         groups: B where each example has baselines of its own, 1 where they are common.
     """
     low = low.reshape(groups, -1, low.shape[-1]).mean(1)
-    rise = jnp.take_along_axis(high - low, target[:, None], axis=1)[:, 0]
+    return jnp.take_along_axis(high - low, target[:, None], axis=1)[:, 0]
+
+
+def _settle(attributions, rise) -> tuple[jax.Array, jax.Array]:
+    """Sum channels, and hold the attributions against the rise of the target's logit."""
     reached = attributions.reshape(attributions.shape[0], -1).sum(-1)
     return sum_channels(attributions), jnp.abs(reached - rise)
