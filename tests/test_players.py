@@ -84,11 +84,11 @@ def test_ragged_masks_in_pieces_are_the_whole_and_compile_once():
 def test_spread_keeps_sums():
     groups = explain.packet_groups(LENGTHS)
     values = RNG.normal(size=(2, 3))
-    maps = explain.spread(values, groups)
+    maps = explain.spread(values, groups, IMAGES[:2])
     assert maps.shape == (2, 128, 128, 1)
     np.testing.assert_allclose(maps.sum((1, 2, 3)), values.sum(1))
     assert maps[0][groups < 0].max() == 0
-    each = explain.spread(values, np.stack([groups, np.roll(groups, 5, 0)]))
+    each = explain.spread(values, np.stack([groups, np.roll(groups, 5, 0)]), IMAGES[:2])
     np.testing.assert_array_equal(each[1], np.roll(maps[1], 5, 0))
 
 

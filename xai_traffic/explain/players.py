@@ -108,18 +108,16 @@ def field_groups(
     return _image(tiles), [key[0] for key in found], np.array(packets, np.int32)
 
 
-def spread(values, groups) -> np.ndarray:
-    """Lay the players' values [B, P] over the input, float64 [B, ...], sums kept.
+def spread(values, groups, x) -> np.ndarray:
+    """Lay the players' values [B, P] over the input x, float64 [B, ...], sums kept.
 
     Each input value gets its player's value divided by how many the player has; 0 outside players.
     """
-    values, groups = np.asarray(values, np.float64), np.asarray(groups)
+    values = np.asarray(values, np.float64)
     result = []
-    for row in range(len(values)):
-        own = groups if groups.shape[0] != len(values) or groups.ndim < 2 else groups[row]
+    for own, worth in zip(as_groups(groups, x)[0], values, strict=True):
         sizes = np.bincount(own[own >= 0], minlength=values.shape[1])
-        shares = np.append(values[row] / np.maximum(sizes, 1), 0.0)
-        result.append(shares[own])
+        result.append(np.append(worth / np.maximum(sizes, 1), 0.0)[own])
     return np.stack(result)
 
 
