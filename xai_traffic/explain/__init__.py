@@ -15,6 +15,7 @@ from xai_traffic.explain.cams import (
     layer_cam,
     xgrad_cam,
 )
+from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
@@ -61,6 +62,7 @@ __all__ = [
     "attention_rollout",
     "attribute",
     "blur_ig",
+    "blurred_baselines",
     "byte_shares",
     "cascading_randomisation",
     "counterfactual",
@@ -91,6 +93,7 @@ __all__ = [
     "occlusion",
     "owen_values",
     "packet_groups",
+    "mean_baseline",
     "random_attributions",
     "randomised",
     "rise",
