@@ -8,6 +8,7 @@ and packets.
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
+from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.cams import (
     eigen_cam,
     grad_cam_plus_plus,
@@ -15,7 +16,6 @@ from xai_traffic.explain.cams import (
     layer_cam,
     xgrad_cam,
 )
-from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
@@ -90,10 +90,10 @@ __all__ = [
     "layer_cam",
     "masked_logits",
     "max_sensitivity",
+    "mean_baseline",
     "occlusion",
     "owen_values",
     "packet_groups",
-    "mean_baseline",
     "random_attributions",
     "randomised",
     "rise",
