@@ -8,6 +8,7 @@ and packets.
 from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, session_fields, tiles_of
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
+from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.cams import (
     eigen_cam,
     grad_cam_plus_plus,
@@ -61,6 +62,7 @@ __all__ = [
     "attention_rollout",
     "attribute",
     "blur_ig",
+    "blurred_baselines",
     "byte_shares",
     "cascading_randomisation",
     "counterfactual",
@@ -88,6 +90,7 @@ __all__ = [
     "layer_cam",
     "masked_logits",
     "max_sensitivity",
+    "mean_baseline",
     "occlusion",
     "owen_values",
     "packet_groups",
