@@ -1,7 +1,7 @@
 """Kill a training at random moments, go on, and compare with one that nothing interrupted.
 
     python benchmarks/soak/kills.py                        30 kills of one process
-    python benchmarks/soak/kills.py --processes 4 --kills 6 --by steps
+    python benchmarks/soak/kills.py --processes 4 --kills 3 --by steps
     python benchmarks/soak/kills.py --again 10             one training, killed ten times
 
 Every kill is a SIGKILL, of a random process where there are several, at a moment drawn evenly from
