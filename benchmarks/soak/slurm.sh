@@ -114,12 +114,13 @@ await 1800 finished --jobs="$grid"
 say "one that fails, one that is cancelled, one that meets its time limit again and again"
 failing=$(submit failing 8 -- --config.batch_size=4096)
 failing_pair=$(submit failing-pair 8 --ntasks-per-node=2 -- --config.mesh.data=0 --config.batch_size=4096)
-limited=$(submit limited 9 --time=2 --signal=TERM@60 -- --config.epochs=80)
+# Slurm looks twice a minute: its signal comes 30 to 60 s behind the start, and must find it at work.
+limited=$(submit limited 9 --time=2 --signal=TERM@60 -- --config.epochs=300)
 cancelled=$(submit cancelled 8 -- --config.epochs=20)
 await 300 has_rows "cancelled/${names[8]}" 10
 scancel "$cancelled"
 straight=$(submit straight "$preempted,$killed" -- --config.epochs=20)
-straight_long=$(submit straight 9 -- --config.epochs=80)
+straight_long=$(submit straight 9 -- --config.epochs=300)
 await 1800 finished
 
 say "two processes: the second is killed, then the first, then the job is preempted"
