@@ -101,7 +101,7 @@ def test_convert_array_makes_all_shards(tmp_path):
         env |= {"NUMBER": number} if number else {}
         command = ["bash", LAUNCH / "convert_array.sbatch", "--split", "hash:70/10/20"]
         done = subprocess.run(
-            command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+            command, env=env, cwd=LAUNCH.parent, capture_output=True, text=True, check=True
         )
         assert done.stdout == (
             "--cpus-per-task=1 .venv/bin/xai-traffic convert --list captures.txt "
@@ -119,17 +119,17 @@ def test_a_run_that_is_none_of_the_twelve_is_wrong_usage(argument):
     assert done.returncode == 2 and "Usage:" in done.stderr
 
 
-def run_slurm_script(folder, status, state="RUNNING", **variables):
-    """Run the job script where srun ends with a status; return its status and what was called."""
+def run_slurm_script(folder, status, state="RUNNING", script="slurm.sbatch", **variables):
+    """Run a job script where srun ends with a status; return its status and what was called."""
     noted = folder / "noted"
     noted.unlink(missing_ok=True)
     devices = 'echo "devices ${JAX_LOCAL_DEVICE_IDS:-}"'
     stand_in(folder, "srun", f'{{ echo "srun $@"; {devices}; }} >>{noted}; exit {status}')
     stand_in(folder, "squeue", f"echo {state}")
     stand_in(folder, "scontrol", f'echo "scontrol $@" >>{noted}')
-    env = environment(folder, SLURM_JOB_ID="70", SLURM_SUBMIT_DIR=str(folder), **variables)
-    script = ["bash", LAUNCH / "slurm.sbatch", "--config.epochs=3"]
-    done = subprocess.run(script, env=env, capture_output=True, text=True)
+    env = environment(folder, SLURM_JOB_ID="70", SLURM_SUBMIT_DIR=str(LAUNCH.parent), **variables)
+    command = ["bash", LAUNCH / script, "--config.epochs=3"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     return done.returncode, noted.read_text().splitlines()
 
 
@@ -180,6 +180,17 @@ def test_slurm_requeues_what_a_signal_ended(status, state, restarts, requeued, t
 
 def test_slurm_requeues_a_job_that_is_no_array(tmp_path):
     assert run_slurm_script(tmp_path, 137)[1][-1] == "scontrol requeue 70"
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(0, False), (1, False), (130, True)])
+def test_slurm_requeues_a_shard_that_was_stopped(status, requeued, tmp_path):
+    array = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "9"}
+    files = {"LIST": "captures.txt", "SHARDS": "shards"}
+    ended, called = run_slurm_script(
+        tmp_path, status, script="convert_array.sbatch", **array, **files
+    )
+    assert ended == status
+    assert called[2:] == (["scontrol requeue 70_3"] if requeued else [])
 
 
 STAND_IN = """
