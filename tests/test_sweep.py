@@ -8,7 +8,7 @@ import pytest
 from small_dataset import CACHE, TINY, make_dataset
 
 from xai_traffic.cli import main
-from xai_traffic.errors import ConfigError
+from xai_traffic.errors import ConfigError, PeerError
 from xai_traffic.training import sweep as sweeping
 from xai_traffic.training.interruption import Interruption
 from xai_traffic.training.loop import train
@@ -164,6 +164,21 @@ def test_a_signal_that_no_training_looked_at_stops_the_sweep_too(tmp_path, monke
         train_sweep(load_sweep(path), tmp_path)
     assert seen == ([False, True] if when == "between two" else [False])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_lost_process_ends_the_sweep(dataset, tmp_path, monkeypatch):
+    """Nobody is left to train the next point with: going on would wait for ever."""
+    tried = []
+
+    def lose(config, run):
+        tried.append(run)
+        raise PeerError("another one ended")
+
+    monkeypatch.setattr(sweeping, "train", lose)
+    points = load_sweep(write_config(tmp_path, [{"seed": 0}, {"seed": 1}], dataset))
+    with pytest.raises(PeerError):
+        train_sweep(points, tmp_path / "runs")
+    assert len(tried) == 1
 
 
 def make_nothing():

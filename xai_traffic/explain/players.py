@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xai_traffic.capture.images import grid_images
 from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.explain.model_function import (
     ModelFunction,
@@ -23,9 +24,6 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
-
-SIDE = 16
-"""Pixels on a side of a tile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,5 +239,4 @@ def _held(lengths) -> np.ndarray:
 
 
 def _image(tiles: np.ndarray) -> np.ndarray:
-    grid = tiles.reshape(8, 8, SIDE, SIDE).transpose(0, 2, 1, 3)
-    return grid.reshape(8 * SIDE, 8 * SIDE, 1).astype(np.int32)
+    return grid_images(tiles)[0, ..., None].astype(np.int32)

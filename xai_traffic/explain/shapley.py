@@ -83,10 +83,10 @@ def kernel_shap(
     x = as_float(x)
     present, players = present_players(groups, x)
     whole = [1 << len(own) <= samples and len(own) <= EXACT_PLAYERS for own in present]
-    few = [len(own) for own, exact in zip(present, whole, strict=True)
-           if not exact and samples < 4 * len(own)]  # fmt: skip
-    if few:
-        raise ValueError(f"{max(few)} players need at least {4 * max(few)} samples, not {samples}")
+    drawn_of = [len(own) for own, exact in zip(present, whole, strict=True) if not exact]
+    most = max(drawn_of, default=0)
+    if samples < 4 * most:
+        raise ValueError(f"{most} players need at least {4 * most} samples, not {samples}")
     drawn = [
         all_masks(len(own)) if exact else _paired_masks(len(own), samples // 2, seed)
         for own, exact in zip(present, whole, strict=True)

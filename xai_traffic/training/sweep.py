@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from xai_traffic.errors import ConfigError, XaiTrafficError
+from xai_traffic.errors import ConfigError, PeerError, XaiTrafficError
 from xai_traffic.parallel.startup import start_processes
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.config import (
@@ -137,6 +137,7 @@ def train_sweep(points: Sequence[Point], workdir: str | os.PathLike) -> list[Out
 
     Raises:
         ConfigError: the config of a point contradicts itself; nothing has been trained then.
+        PeerError: another process of the same sweep is gone.
         KeyboardInterrupt: SIGINT or SIGTERM came; the point in work is saved.
     """
     for point in points:
@@ -153,6 +154,8 @@ def train_sweep(points: Sequence[Point], workdir: str | os.PathLike) -> list[Out
             result = fault = None
             try:
                 result = train(point.config, run)
+            except PeerError:
+                raise  # nobody is left to train the next point with
             except (XaiTrafficError, jax.errors.JaxRuntimeError) as error:
                 # The latter where a point does not fit into the device's memory.
                 fault = str(error)
