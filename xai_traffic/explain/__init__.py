@@ -16,10 +16,12 @@ from xai_traffic.explain.cams import (
     layer_cam,
     xgrad_cam,
 )
+from xai_traffic.explain.card import FAIL, LIMITS, PASS, WARN, Card, Check, card
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
 from xai_traffic.explain.expected_gradients import expected_gradients
+from xai_traffic.explain.faithfulness import faithfulness
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -49,9 +51,15 @@ from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
+    "FAIL",
+    "LIMITS",
     "METHODS",
+    "PASS",
     "PER_BYTE",
+    "WARN",
     "Attribution",
+    "Card",
+    "Check",
     "Counterfactual",
     "Curves",
     "PlayerValues",
@@ -64,6 +72,7 @@ __all__ = [
     "blur_ig",
     "blurred_baselines",
     "byte_shares",
+    "card",
     "cascading_randomisation",
     "counterfactual",
     "deletion_curves",
@@ -72,6 +81,7 @@ __all__ = [
     "empty_packets",
     "exact_shapley",
     "expected_gradients",
+    "faithfulness",
     "field_groups",
     "field_units",
     "gaussian",
