@@ -119,3 +119,50 @@ def test_explanations_of_the_model_change_with_it_and_those_of_the_input_do_not(
     assert list(found) == ["head", "first"]
     assert found["first"] < 0.5
     assert likeness(edges) == {"head": pytest.approx(1.0), "first": pytest.approx(1.0)}
+
+
+def test_explanations_of_labels_without_meaning_are_others():
+    features = jax.random.normal(jax.random.key(0), (256, 20))
+    truth = jnp.where(features[:, :3].sum(1) > 0, 1.0, -1.0)
+    keep = np.ones((8, 20), bool)
+    keep[:, 15:] = False
+
+    def model(params, x):
+        return jnp.tanh(x @ params["hidden"]) @ params["head"]
+
+    def trained(labels):
+        keys = jax.random.split(jax.random.key(1))
+        params = {
+            "hidden": jax.random.normal(keys[0], (20, 16)) * 0.2,
+            "head": jax.random.normal(keys[1], (16, 1)) * 0.2,
+        }
+
+        def loss(params):
+            return ((model(params, features)[:, 0] - labels) ** 2).mean()
+
+        def step(params, _):
+            return jax.tree.map(lambda a, g: a - 0.1 * g, params, jax.grad(loss)(params)), None
+
+        return jax.lax.scan(step, params, length=400)[0]
+
+    def gradients(params, x):
+        return explain.gradient(model, params, x, 0)
+
+    params = trained(truth)
+    others = trained(jax.random.permutation(jax.random.key(2), truth))
+    x = features[:8]
+    same = explain.label_randomisation(gradients, params, params, x, keep=keep)
+    np.testing.assert_allclose(same, 1)
+    moved = explain.label_randomisation(gradients, params, others, x, keep=keep)
+    assert moved.mean() < 0.5
+    # What never looks at the model passes for what it is.
+    blind = explain.label_randomisation(lambda p, v: v, params, others, x, keep=keep)
+    np.testing.assert_allclose(blind, 1)
+    expected = explain.spearman(
+        *(np.abs(np.asarray(gradients(each, x))) for each in (params, others)), keep
+    )
+    np.testing.assert_allclose(moved, expected)
+    with pytest.raises(ValueError, match="not of one model"):
+        explain.label_randomisation(gradients, params, {"head": others["head"]}, x)
+    with pytest.raises(ValueError, match="not of one model"):
+        explain.label_randomisation(gradients, params, others | {"head": np.ones((3, 1))}, x)
