@@ -26,6 +26,14 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.metrics import (
+    METRICS,
+    QUICK,
+    STEPS_AGAIN,
+    Explainer,
+    measure,
+    session_groups,
+)
 from xai_traffic.explain.occlusion import occlusion
 from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
@@ -58,14 +66,18 @@ __all__ = [
     "FAIL",
     "LIMITS",
     "METHODS",
+    "METRICS",
     "PASS",
     "PER_BYTE",
+    "QUICK",
+    "STEPS_AGAIN",
     "WARN",
     "Attribution",
     "Card",
     "Check",
     "Counterfactual",
     "Curves",
+    "Explainer",
     "PlayerValues",
     "Road",
     "Shares",
@@ -109,6 +121,7 @@ __all__ = [
     "masked_logits",
     "max_sensitivity",
     "mean_baseline",
+    "measure",
     "occlusion",
     "owen_values",
     "packet_groups",
@@ -122,6 +135,7 @@ __all__ = [
     "score_cam",
     "sensitivity_n",
     "session_fields",
+    "session_groups",
     "smooth_grad",
     "spearman",
     "spread",
