@@ -25,7 +25,7 @@ from xai_traffic.explain.integrated_gradients import (
     integrated_gradients,
     uniform_baselines,
 )
-from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.metrics import (
     METRICS,
     QUICK,
@@ -63,6 +63,7 @@ from xai_traffic.explain.sufficiency import sufficiency
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
+    "ATTENTIVE",
     "FAIL",
     "LIMITS",
     "METHODS",

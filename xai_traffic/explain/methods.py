@@ -45,6 +45,9 @@ METHODS = {
 PER_BYTE = ("integrated_gradients", "integrated_gradients_seed", "gradient_x_input", "gradient")
 """Methods that give every byte a signed value of its own."""
 
+ATTENTIVE = ("attention",)
+"""Methods that explain models with attention only."""
+
 CAMS = {
     "grad_cam": grad_cam,
     "grad_cam_plus_plus": grad_cam_plus_plus,

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xai_traffic.explain.agreement import spearman
@@ -15,7 +16,7 @@ from xai_traffic.explain.integrated_gradients import FLOOR
 from xai_traffic.explain.methods import Attribution
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import field_groups, packet_groups, window_groups
-from xai_traffic.explain.randomisation import label_randomisation, randomised
+from xai_traffic.explain.randomisation import randomised
 from xai_traffic.explain.road import road
 from xai_traffic.explain.sensitivity_n import sensitivity_n
 from xai_traffic.explain.sparseness import gini
@@ -43,7 +44,7 @@ METRICS = {
     "infidelity": "part of what removed bytes do to the logit that is not claimed",
     "agreement": "mean rank correlation of |attribution| with the other methods",
     "stability": "largest relative change when every byte moves by up to one",
-    "randomisation": "rank correlation of |attribution| with that of shuffled weights",
+    "randomisation": "rank correlation with the same of a model with shuffled weights",
     "smooth_randomisation": "the same of maps that are means over noisy inputs",
 }
 """Names, and what they tell."""
@@ -154,7 +155,7 @@ def measure(
         ):
             kinds[name] = lambda method, metric=metric: metric(
                 *places, worth[method], target, memory_budget=memory_budget
-            )[1]
+            )[0]
     if again is not None:
         rng = jax.random.key(seed)
         for name, metric in (
@@ -228,21 +229,32 @@ def _some_bytes(rng: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _stability(explain, params, x, held, rng) -> np.ndarray:
-    return max_sensitivity(explain, params, x, rng=rng, radius=RADIUS, draws=MOVES, keep=held)
+    def of_bytes(parameters, moved: jax.Array):
+        return explain(parameters, _as_bytes(moved, x, held))
+
+    return max_sensitivity(of_bytes, params, x, rng=rng, radius=RADIUS, draws=MOVES, keep=held)
 
 
 def _randomisation(explain, params, x, held, rng, noise=0.0, draws=1) -> np.ndarray:
-    """Compare with all weights shuffled, or of mean maps over inputs with the same noise."""
+    """Compare with all weights shuffled, or of mean maps over inputs with the same noise.
+
+    With their signs: where the input takes part in an attribution, its size stays when nothing of
+    the model does.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     names = {jax.tree_util.keystr(path[:1], simple=True) for path, _ in leaves}
     shuffle, shake = jax.random.split(rng)
 
-    def mean_map(parameters, inputs: jax.Array) -> np.ndarray:
+    def mean_map(parameters) -> np.ndarray:
         total = 0.0
         for key in jax.random.split(shake, draws):
-            shaken = inputs + noise * jax.random.normal(key, inputs.shape) if noise else inputs
-            total = total + np.asarray(explain(parameters, shaken), np.float64)
+            shaken = x + noise * jax.random.normal(key, x.shape) if noise else x
+            total = total + np.asarray(explain(parameters, _as_bytes(shaken, x, held)), np.float64)
         return total / draws
 
-    others = randomised(params, sorted(names), shuffle)
-    return label_randomisation(mean_map, params, others, x, keep=held)
+    return spearman(mean_map(params), mean_map(randomised(params, sorted(names), shuffle)), held)
+
+
+def _as_bytes(moved: jax.Array, x: jax.Array, held: np.ndarray) -> jax.Array:
+    """Keep what was moved within 0..255, and padding as it is."""
+    return jnp.where(held[..., None], jnp.clip(moved, 0.0, 255.0), x)
