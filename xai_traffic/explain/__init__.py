@@ -43,6 +43,7 @@ from xai_traffic.explain.players import (
 )
 from xai_traffic.explain.randomisation import (
     cascading_randomisation,
+    complexity_rise,
     label_randomisation,
     randomised,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "byte_shares",
     "cascading_randomisation",
     "completeness_error",
+    "complexity_rise",
     "comprehensiveness",
     "counterfactual",
     "deletion_curves",
