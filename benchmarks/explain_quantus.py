@@ -52,7 +52,7 @@ def cases(
     """Run each case by both and yield its records, then one that compares them.
 
     Args:
-        python: of the environment that has Quantus.
+        python: of the environment that has Quantus; where it is not there, the records say so.
         threads: of both; as many of this process's cores are handed to them.
         rounds: in which both take turns.
         seed: of weights, sessions and attributions.
@@ -82,9 +82,10 @@ def _case(python, metric, size, batch, threads, rounds, seed) -> Iterator[dict]:
         ours = [sys.executable, str(HERE / "explain_quantus_ours.py"), *common]
         theirs = [str(python), str(HERE / "explain_quantus_peer.py"), *common, str(threads)]
         made = {"unit": "images", "free": True, "facts": facts}
+        absent = "" if pathlib.Path(python).exists() else f"no Python of the peers at {python}"
         runs = [
             Run(OURS, [*ours, str(seed), files[0]], **made),
-            Run(THEIRS, [*theirs, str(seed), files[1]], **made),
+            Run(THEIRS, [*theirs, str(seed), files[1]], absent=absent, **made),
         ]
         records = measure(f"{metric}, {size}", runs, rounds)
         yield from records
