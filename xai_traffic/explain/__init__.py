@@ -9,19 +9,15 @@ from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, sess
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
-from xai_traffic.explain.cams import (
-    eigen_cam,
-    grad_cam_plus_plus,
-    hires_cam,
-    layer_cam,
-    xgrad_cam,
-)
+from xai_traffic.explain.cams import eigen_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+from xai_traffic.explain.card import FAIL, LIMITS, PASS, WARN, Card, Check, card
 from xai_traffic.explain.completeness import completeness_error
 from xai_traffic.explain.comprehensiveness import comprehensiveness
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves, pixel_flipping
 from xai_traffic.explain.expected_gradients import expected_gradients
+from xai_traffic.explain.faithfulness import faithfulness
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -30,6 +26,14 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.metrics import (
+    METRICS,
+    QUICK,
+    STEPS_AGAIN,
+    Explainer,
+    measure,
+    session_groups,
+)
 from xai_traffic.explain.occlusion import occlusion
 from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
@@ -60,11 +64,21 @@ from xai_traffic.explain.sufficiency import sufficiency
 from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
+    "FAIL",
+    "LIMITS",
     "METHODS",
+    "METRICS",
+    "PASS",
     "PER_BYTE",
+    "QUICK",
+    "STEPS_AGAIN",
+    "WARN",
     "Attribution",
+    "Card",
+    "Check",
     "Counterfactual",
     "Curves",
+    "Explainer",
     "PlayerValues",
     "Road",
     "Shares",
@@ -76,6 +90,7 @@ __all__ = [
     "blur_ig",
     "blurred_baselines",
     "byte_shares",
+    "card",
     "cascading_randomisation",
     "completeness_error",
     "complexity_rise",
@@ -87,6 +102,7 @@ __all__ = [
     "empty_packets",
     "exact_shapley",
     "expected_gradients",
+    "faithfulness",
     "field_groups",
     "field_units",
     "gaussian",
@@ -107,6 +123,7 @@ __all__ = [
     "masked_logits",
     "max_sensitivity",
     "mean_baseline",
+    "measure",
     "occlusion",
     "owen_values",
     "packet_groups",
@@ -120,6 +137,7 @@ __all__ = [
     "score_cam",
     "sensitivity_n",
     "session_fields",
+    "session_groups",
     "smooth_grad",
     "spearman",
     "spread",
