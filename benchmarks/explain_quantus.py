@@ -9,8 +9,9 @@ For each network and metric: deletion curves (their PixelFlipping) of 16 session
 (ours also removes the least first, twice the images), and the forward pass alone of the same 16
 sessions. Every run is a process of its own, both sides take turns, both use the same cores; the
 second call is timed, so no compilation and no start. "seconds" is by the clock, "busy" what the
-cores worked. Since 0.6 Quantus judges the examples of a batch together, a step at a time, so on a CPU
-both wait for the network most of the time. Where both compute the same, "difference" is by how much they differ at most.
+cores worked. Since 0.6 Quantus judges the examples of a batch together, a step at a time, so on a
+CPU both wait for the network most of the time. Where both compute the same, "difference" is by how
+much they differ at most, as part of the largest value.
 
 Prints a line of JSON a run and the medians last.
 """
