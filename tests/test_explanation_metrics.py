@@ -121,6 +121,33 @@ def test_explanations_of_the_model_change_with_it_and_those_of_the_input_do_not(
     assert likeness(edges) == {"head": pytest.approx(1.0), "first": pytest.approx(1.0)}
 
 
+def test_complexity_rises_where_maps_lose_their_peaks():
+    values = RNG.random((3, 50))
+    keep = RNG.random((3, 50)) < 0.7
+    params = {"layer": jnp.zeros(8).at[0].set(1.0)}
+
+    def peaked(params, x):
+        return np.where(params["layer"][0] == 1, np.asarray(x) ** 8, np.asarray(x))
+
+    key = jax.random.key(3)
+    assert (
+        np.asarray(explain.randomised(params, ["layer"], jax.random.split(key)[0])["layer"])[0] == 0
+    )
+    found = explain.complexity_rise(peaked, params, values, ["layer"], key, keep=keep, bins=10)
+    entropies = [
+        [stats.entropy(np.histogram(m[k], 10)[0]) for m, k in zip(maps, keep, strict=True)]
+        for maps in (values**8, values)
+    ]
+    np.testing.assert_allclose(found, np.divide(entropies[1], entropies[0]) - 1, rtol=1e-5)
+    assert found.min() > 0
+    blind = explain.complexity_rise(lambda p, x: x, params, values, ["layer"], key)
+    np.testing.assert_allclose(blind, 0)
+    flat = explain.complexity_rise(lambda p, x: x * 0, params, values, ["layer"], key)
+    assert np.isnan(flat).all()
+    with pytest.raises(ValueError, match="at least 2"):
+        explain.complexity_rise(peaked, params, values, ["layer"], key, bins=1)
+
+
 def test_explanations_of_labels_without_meaning_are_others():
     features = jax.random.normal(jax.random.key(0), (256, 20))
     truth = jnp.where(features[:, :3].sum(1) > 0, 1.0, -1.0)

@@ -47,6 +47,7 @@ from xai_traffic.explain.players import (
 )
 from xai_traffic.explain.randomisation import (
     cascading_randomisation,
+    complexity_rise,
     label_randomisation,
     randomised,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "card",
     "cascading_randomisation",
     "completeness_error",
+    "complexity_rise",
     "comprehensiveness",
     "counterfactual",
     "deletion_curves",

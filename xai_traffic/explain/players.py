@@ -25,6 +25,9 @@ from xai_traffic.explain.model_function import (
     resolve_target,
 )
 
+CPU_AT_ONCE = 64
+"""Most masked examples in one call on CPU: larger calls leave the caches and gain nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PlayerValues:
@@ -188,7 +191,7 @@ def masked_logits(
     start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
     call = compiled(_masked, f)
     # Powers of two: calls of other numbers of masks find their program compiled.
-    size = examples_at_once(f, params, x, memory_budget)
+    size = masked_at_once(f, params, x, memory_budget)
     size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
     missing = -len(rows) % size
     rows, flat = np.pad(rows, (0, missing)), np.pad(flat, ((0, missing), (0, 0)))
@@ -223,6 +226,12 @@ def masked_targets(
         f, params, x, groups, masks, baseline=baseline, memory_budget=memory_budget
     )
     return [np.float64(own[:, k]) for own, k in zip(logits, target, strict=True)]
+
+
+def masked_at_once(f: ModelFunction, params, x: jax.Array, memory_budget: int | None) -> int:
+    """Return how many masked examples one call takes; see `CPU_AT_ONCE`."""
+    size = examples_at_once(f, params, x, memory_budget)
+    return min(size, CPU_AT_ONCE) if jax.default_backend() == "cpu" else size
 
 
 def _masked(f, params, x, places, start, rows, masks) -> jax.Array:

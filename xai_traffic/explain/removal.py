@@ -12,16 +12,12 @@ from xai_traffic.explain.model_function import (
     ModelFunction,
     as_float,
     compiled,
-    examples_at_once,
     logits_of,
 )
-from xai_traffic.explain.players import as_groups
+from xai_traffic.explain.players import as_groups, masked_at_once
 
 RANK_BYTES = 1 << 28
 """Most bytes of ranks that lie on the device at a time."""
-
-CPU_AT_ONCE = 64
-"""Most examples in one call on CPU: more fall out of its caches, and convolutions slow down."""
 
 
 def removed_logits(
@@ -60,13 +56,11 @@ def removed_logits(
     ):
         raise ValueError(f"{len(x)} examples need as many arrays of orders and of counts")
     rows = np.repeat(np.arange(len(x), dtype=np.int32), [shape[0] for shape in shapes])
-    size = examples_at_once(f, params, x, memory_budget)
-    if jax.default_backend() == "cpu":
-        size = min(size, CPU_AT_ONCE)
+    size = masked_at_once(f, params, x, memory_budget)
     total = sum(shape[0] * shape[1] for shape in shapes)
     size = min(size, 1 << max(total - 1, 0).bit_length())
     start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
-    call, parts, first = compiled(_removed, f), [], 0
+    call, parts = compiled(_removed, f), []
     flat = [order for own in orders for order in np.asarray(own, np.int64)]
     asked = [np.asarray(count, np.int32) for own in counts for count in own]
     most = min(len(flat), max(1, RANK_BYTES // (4 * x[0].size)))

@@ -57,20 +57,22 @@ def sensitivity_n(
         )
     if not len(sizes) or any(not n > 0 or n >= 1 and n != int(n) for n in sizes):
         raise ValueError(f"sizes {list(sizes)}: need whole numbers of players, or parts below 1")
-    drawn, masks = [], []
+    drawn: dict[int, np.ndarray] = {}
+    for n in {len(own) for own in present}:
+        counts = [min(_size(size, n), n) for size in sizes]
+        drawn[n] = np.stack([random_subsets(n, count, samples, seed) for count in counts])
+    masks = []
     for own in present:
-        counts = [min(_size(n, len(own)), len(own)) for n in sizes]
-        gone = [random_subsets(len(own), count, samples, seed) for count in counts]
-        drawn.append(np.stack(gone))  # [sizes, samples, n of the example]
-        kept = ~np.concatenate([*gone, np.zeros((1, len(own)), bool)])
+        gone = drawn[len(own)].reshape(-1, len(own))
+        kept = ~np.concatenate([gone, np.zeros((1, len(own)), bool)])
         masks.append(on_all_players(own, players, kept))
     logits = masked_targets(
         f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
     )
     result = np.full((len(x), len(sizes)), np.nan)
-    for row, (own, gone, values) in enumerate(zip(present, drawn, logits, strict=True)):
+    for row, (own, values) in enumerate(zip(present, logits, strict=True)):
         falls = (values[-1] - values[:-1]).reshape(len(sizes), samples)
-        result[row] = _pearson(gone @ scores[row, own], falls)
+        result[row] = _pearson(drawn[len(own)] @ scores[row, own], falls)
     return result
 
 
@@ -80,7 +82,11 @@ def random_subsets(players: int, size: int, samples: int, seed: int) -> np.ndarr
     A function of the arguments alone: neither other examples nor other sizes change it.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, size]))
-    return rng.random((samples, players)).argsort(1).argsort(1) < size
+    result = np.zeros((samples, players), bool)
+    if size:
+        places = rng.random((samples, players)).argpartition(size - 1, axis=1)[:, :size]
+        np.put_along_axis(result, places, True, axis=1)
+    return result
 
 
 def _size(n: float, players: int) -> int:

@@ -154,6 +154,8 @@ def _regress(masks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def on_all_players(own: np.ndarray, players: int, masks: np.ndarray) -> np.ndarray:
     """Widen masks over an example's own players to all P; the others change nothing."""
+    if len(own) == players:
+        return masks  # all of them: thousands, as bytes are, take long to put one by one
     result = np.ones((len(masks), players), bool)
     result[:, own] = masks
     return result
