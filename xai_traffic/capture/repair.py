@@ -9,8 +9,9 @@ by the same amount.
                 header (addresses), of UDP and GRE around tunnels. A UDP checksum of 0 is none.
     structure   what says where headers begin, how long they are and what follows stays as it was:
                 versions, lengths, protocols, fragment offsets, Ethernet types, the TCP data offset.
-                Between a link layer's start and IP, in tunnels and in IPv6 extension headers all
-                stays but addresses, ports, identifiers, classes and times to live.
+                In other link layers than Ethernet, in tunnels (whose ports say what they carry) and
+                in IPv6 extension headers all stays but addresses, identifiers, classes and times
+                to live.
     hidden      bytes that the dataset's mask hides stay as they are, checksums among them.
 
 Limits. Lengths and checksums of what TCP and UDP carry, of packets that ICMP errors quote, SCTP's
@@ -95,7 +96,7 @@ def plan_repair(tiles: np.ndarray, packets: Any, mask: str = "none") -> RepairPl
     packets = rows_of(packets)
     if len(tiles) != len(packets):
         raise ValueError(f"{len(tiles)} tiles, but {len(packets)} packet rows")
-    width = tiles.shape[1]
+    width, veils = tiles.shape[1], parse_mask(mask)
     length = np.minimum(packets["length"].astype(np.int32), width)
     columns = {
         name: np.where(packets[name] == NONE, ABSENT, packets[name]).astype(np.int32)
@@ -119,14 +120,16 @@ def plan_repair(tiles: np.ndarray, packets: Any, mask: str = "none") -> RepairPl
         fields = header_fields(data, places, int(places["link"]), int(places["depth"]))
         stop = min(int(layer.transport[row]), int(places["payload"]), len(data))
         own = slice(layer.network[row], layer.network[row] + 40 if extended[row] else stop)
-        stays = _structure_by_name(fields, stop)
+        stays = _structure_by_name(fields, stop, "addresses" in veils)
         stays[own] = 0  # the layer told
         fixed[row, :stop] |= stays
         around[row], more[row] = _outer(data, fields, int(layer.network[row]))
     covers += _outer_covers(around)
     lengths += _outer_lengths(more)
-    if parse_mask(mask):
+    if veils:
         veiled = hidden(tiles, packets, mask)
+        # In masked tiles 01 looks like the mark of a group of Ethernet addresses.
+        veiled[packets["link"] == _ETHERNET, :12] |= "addresses" in veils
         fixed[veiled] = 255
         veiled = np.pad(veiled, ((0, 0), (0, 2)))
         covers = [_seen(cover, veiled) for cover in covers]
@@ -283,19 +286,20 @@ class _Layer:
         return Cover(field, self.transport, stop, addresses, behind, always, udp)
 
 
-def _structure_by_name(fields: Sequence[Field], stop: int) -> np.ndarray:
+def _structure_by_name(fields: Sequence[Field], stop: int, addresses: bool) -> np.ndarray:
     """Return uint8 [stop], which bits stay of headers by the names of their fields.
 
-    All do but what masks know as addresses, ports, identifiers or time to live, and the class.
+    All do but what masks know as addresses, identifiers or time to live, and the class; all
+    `addresses` too where they are hidden.
     """
     stays = np.full(stop, 255, np.uint8)
     for field in fields:
         span = slice(field.start, min(field.end, stop))
-        if field.name in ADDRESSES or field.name in _CLASSES:
+        if field.name in _CLASSES or field.name in ADDRESSES and not addresses:
             stays[span] = 0
             continue
-        for names in FIELDS.values():
-            if (keep := names.get(field.name)) is not None:
+        for mask in ("ids", "ttl"):
+            if (keep := FIELDS[mask].get(field.name)) is not None:
                 size = field.end - field.start
                 stays[span] = np.frombuffer(keep.ljust(size, b"\0")[:size], np.uint8)[
                     : stays[span].size
