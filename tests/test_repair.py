@@ -10,6 +10,7 @@ from capture_bytes import ethernet, ipv4, ipv6, pcap, tcp, udp
 from layered_examples import examples
 from layered_packets import Piece, to_row
 from oracle_dpkt import packets_of
+from oracle_sums import summed, word_sum
 
 from xai_traffic.capture.fields import dissect
 from xai_traffic.capture.masking import apply_mask, hidden
@@ -18,26 +19,6 @@ from xai_traffic.capture.repair import plan_repair, repair
 from xai_traffic.capture.sessions import packet_rows_of, read_capture
 
 RNG = np.random.default_rng(7)
-
-
-def word_sum(data: bytes) -> int:
-    data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
-def summed(datagram: bytes) -> bytes:
-    """Return an IP datagram with dpkt's checksums."""
-    ip = (dpkt.ip.IP if datagram[0] >> 4 == 4 else dpkt.ip6.IP6)(datagram)
-    if isinstance(ip, dpkt.ip.IP):
-        ip.sum = 0
-    if not isinstance(ip.data, bytes):
-        ip.data.sum = 0
-        if isinstance(ip.data, dpkt.icmp6.ICMP6):
-            ip.data.sum = 0
-    return bytes(ip)
 
 
 def icmp(kind: int, data: bytes) -> bytes:

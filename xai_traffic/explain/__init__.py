@@ -20,6 +20,7 @@ from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
 from xai_traffic.explain.expected_gradients import expected_gradients
+from xai_traffic.explain.field_replacement import drawn_fields
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -33,6 +34,7 @@ from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.players import (
     PlayerValues,
+    Removal,
     field_groups,
     masked_logits,
     packet_groups,
@@ -40,6 +42,7 @@ from xai_traffic.explain.players import (
     window_groups,
 )
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
 from xai_traffic.explain.shapley import exact_shapley, kernel_shap
@@ -47,6 +50,7 @@ from xai_traffic.explain.smoothing import smooth_grad, var_grad
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.token_grid import lay_over
+from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
     "METHODS",
@@ -55,7 +59,9 @@ __all__ = [
     "Counterfactual",
     "Curves",
     "PlayerValues",
+    "Removal",
     "Shares",
+    "Traffic",
     "ablation_cam",
     "attention",
     "attention_layers",
@@ -65,8 +71,12 @@ __all__ = [
     "blurred_baselines",
     "byte_shares",
     "cascading_randomisation",
+    "closed_up",
     "counterfactual",
     "deletion_curves",
+    "draw_packets",
+    "drawn_fields",
+    "drawn_packets",
     "edges",
     "eigen_cam",
     "empty_packets",
@@ -104,6 +114,7 @@ __all__ = [
     "spread",
     "tiles_of",
     "top_k_overlap",
+    "traffic_of",
     "uniform_baselines",
     "var_grad",
     "window_groups",

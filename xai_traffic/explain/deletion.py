@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
-from xai_traffic.explain.players import masked_targets, present_players
+from xai_traffic.explain.players import Removal, masked_targets, present_players
 from xai_traffic.explain.shapley import on_all_players
 
 
@@ -59,6 +60,7 @@ def deletion_curves(
     draws: int = 10,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> Curves:
     """Remove and put in players by score, and in random orders for control.
@@ -68,7 +70,7 @@ def deletion_curves(
     random orders of the same players says something of the explanation.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         scores: float [B, P], what the explanation gives each player, signed.
         draws: random orders.
         seed: of them.
@@ -95,7 +97,15 @@ def deletion_curves(
         ways = np.stack([ranks >= counts, ranks < counts])
         masks.append(on_all_players(own, players, ways.reshape(-1, n)))
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     ways = [
         values.reshape(2, draws + 1, len(own) + 1)

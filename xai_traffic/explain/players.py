@@ -8,7 +8,7 @@ player it belongs to: int [...] or [B, ...] of x's shape, 0-based, -1 for what i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,13 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
+
+Removal = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Makes inputs without some of their values: (examples int [m], keep bool [m, ...] of x's shape,
+True on what stays) -> [m, ...]. With all kept it returns x; see `replacement.py`."""
+
+REMOVED_AT_ONCE = 1024
+"""Most inputs that a removal makes in one call: 16 MiB of images, and some times that at work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +160,10 @@ def masked_logits(
     masks,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
-    """Return the logits of f with some players kept and all others replaced by the baseline.
+    """Return the logits of f with some players kept and all others removed.
 
     All (example, mask) pairs run in calls of one size, whatever example they belong to.
 
@@ -166,13 +174,15 @@ def masked_logits(
         masks: bool [M, P] for all examples, or a list of B arrays [M of that example, P]; True
             keeps a player.
         baseline: what replaces a value, broadcast to x's shape.
+        removal: makes the inputs instead; of several the mean of the logits is taken.
         memory_budget: bytes that one call may take, see `examples_at_once`.
 
     Returns:
         For each example float32 [M, K].
 
     Raises:
-        ValueError: see `as_groups`; or masks do not fit the players.
+        ValueError: see `as_groups`; masks do not fit the players; there are both a baseline and a
+            removal; or a removal that keeps all does not return x.
     """
     x = as_float(x)
     groups, players = as_groups(groups, x)
@@ -185,18 +195,29 @@ def masked_logits(
     # The last column keeps what belongs to no player.
     flat = np.pad(np.concatenate(each), ((0, 0), (0, 1)), constant_values=True)
     places = np.where(groups < 0, players, groups)
-    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
-    call = compiled(_masked, f)
+    removals = _removals(removal, baseline)
     # Powers of two: calls of other numbers of masks find their program compiled.
     size = examples_at_once(f, params, x, memory_budget)
     size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
+    if removals:
+        size = min(size, REMOVED_AT_ONCE)
+        _hold_to(x, removals, size)
+        call = compiled(_as_they_are, f)
+    else:
+        start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
+        call, device_places = compiled(_masked, f), jnp.asarray(places)
     missing = -len(rows) % size
     rows, flat = np.pad(rows, (0, missing)), np.pad(flat, ((0, missing), (0, 0)))
-    places = jnp.asarray(places)
-    parts = [
-        call(params, x, places, start, rows[first : first + size], flat[first : first + size])
-        for first in range(0, len(rows), size)
-    ]
+    parts = []
+    for first in range(0, len(rows), size):
+        own, masks = rows[first : first + size], flat[first : first + size]
+        if removals:
+            keep = np.take_along_axis(masks, places[own].reshape(size, -1), axis=1)
+            keep = keep.reshape(size, *x.shape[1:])
+            drawn = [call(params, make(own, keep)) for make in removals]
+            parts.append(np.mean([np.asarray(part) for part in drawn], axis=0))
+        else:
+            parts.append(call(params, x, device_places, start, own, masks))
     logits = np.concatenate([np.asarray(part) for part in parts])[: sum(counts)]
     return np.split(logits, np.cumsum(counts)[:-1])
 
@@ -210,6 +231,7 @@ def masked_targets(
     target=None,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
     """Return the target's logit on masks, for each example float64 [M].
@@ -220,7 +242,14 @@ def masked_targets(
     at_once = examples_at_once(f, params, x, memory_budget)
     target = np.asarray(resolve_target(f, params, x, target, at_once))
     logits = masked_logits(
-        f, params, x, groups, masks, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     return [np.float64(own[:, k]) for own, k in zip(logits, target, strict=True)]
 
@@ -229,6 +258,35 @@ def _masked(f, params, x, places, start, rows, masks) -> jax.Array:
     places = places[rows].reshape(len(rows), -1)
     keep = jnp.take_along_axis(masks, places, axis=1).reshape(-1, *x.shape[1:])
     return logits_of(f, params, jnp.where(keep, x[rows], start[rows]))
+
+
+def _as_they_are(f, params, x) -> jax.Array:
+    return logits_of(f, params, x.astype(jnp.float32))
+
+
+def _removals(removal, baseline) -> list[Removal]:
+    if removal is None:
+        return []
+    if np.any(np.asarray(baseline) != 0):
+        raise ValueError("a removal takes the place of the baseline: name one of them")
+    found = [removal] if callable(removal) else list(removal)
+    if not found:
+        raise ValueError("there are no removals in the list")
+    return found
+
+
+def _hold_to(x: jax.Array, removals: list[Removal], size: int) -> None:
+    """Raise ValueError unless the removals return x where all is kept."""
+    for first in range(0, len(x), size):
+        part = np.asarray(x[first : first + size])
+        rows = np.arange(first, first + len(part))
+        for make in removals:
+            made = np.asarray(make(rows, np.ones(part.shape, bool)))
+            if made.shape != part.shape or not np.array_equal(made, part):
+                raise ValueError(
+                    "with all kept the removal returns something else than x: it must be made of "
+                    "the same sessions in the same order, under the same mask"
+                )
 
 
 def _held(lengths) -> np.ndarray:
