@@ -118,8 +118,8 @@ def _needed(found: list[explain.Counterfactual]) -> dict:
 def print_tables(found: dict) -> None:
     """Print what a reader compares."""
     print(
-        f"\n{found['sessions']} sessions, {found['packets']} packets, mask {found['mask']}; the pool "
-        f"has a like for {found['drawn_for']:.1%} of the packets\n"
+        f"\n{found['run']}, {found['sessions']} sessions, {found['packets']} packets; the pool has "
+        f"a like for {found['drawn_for']:.0%} of the packets\n"
     )
     print(
         "| removed packets are | logit | fall, best packet | fall, all | verdict turns, all | "

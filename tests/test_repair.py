@@ -97,7 +97,7 @@ def errors_of(pieces, data: bytes) -> list[int]:
         elif name == "gre.checksum":
             found.append(word_sum(data[begun:]))
         elif name in ("tcp.srcport", "udp.srcport"):
-            found.append(word_sum(pseudo + data[at:]))
+            found.append(word_sum(pseudo + struct.pack(">H", len(data) - at) + data[at:]))
     return [error % 0xFFFF for error in found]
 
 
@@ -131,6 +131,39 @@ def test_what_is_wrong_around_and_within_stays_wrong_by_the_same_amount(name):
         assert errors_of(pieces, after[:size].tobytes()) == before
         assert headers(after, row[0]) == headers(tile[0], row[0])
         assert not after[size:].any()
+
+
+@pytest.mark.parametrize("name", ["vxlan", "gtp", "6in4", "gre checksum", "three deep", "teredo"])
+@pytest.mark.parametrize("grown", [-5, 7])
+def test_tunnels_grow_with_what_they_carry(name, grown):
+    link, pieces = CASES[name]
+    tile, row = to_row(link, pieces)
+    size = int(row["length"][0])
+    changed = tile.copy()
+    changed[0, size : size + grown] = RNG.integers(0, 256, max(grown, 0))
+    changed[0, size + grown :] = 0
+    after = repair(plan_repair(tile, row), changed, np.array([grown]))[0]
+    before = errors_of(pieces, tile[0, :size].tobytes())
+    assert errors_of(pieces, after[: size + grown].tobytes()) == before
+    at = 0
+    for piece in pieces:
+        if piece.name.partition("#")[0] in ("ip.len", "ipv6.plen", "udp.length"):
+            (said,) = struct.unpack(">H", after[at : at + 2].tobytes())
+            assert said == struct.unpack(">H", piece.data)[0] + grown
+        at += len(piece.data)
+
+
+@pytest.mark.parametrize("layers", ["network", "transport", "payload"])
+def test_tiles_that_begin_further_in_keep_their_sums(tmp_path, layers):
+    frames = [ethernet(datagram, kind=kind) for datagram, kind in datagrams(36)]
+    tiles, rows = read(tmp_path, frames, layers=layers)
+    found = repair(plan_repair(tiles, rows), changed_at_random(tiles, rows))
+    for tile, row in zip(found, rows, strict=True):
+        frame, start, size = frames[row["frame"] - 1], int(row["start"]), int(row["length"])
+        datagram = (frame[:start] + tile[:size].tobytes() + frame[start + size :])[14:]
+        if layers != "payload":  # without headers the tile has no checksum to repair
+            assert summed(datagram) == datagram
+    assert (found != tiles).any()
 
 
 def test_udp_without_checksum_has_none_and_a_sum_of_zero_is_sent_as_65535(tmp_path):

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from capture_bytes import ethernet, ipv4, ipv6, pcap, tcp, udp
+from layered_examples import examples
+from layered_packets import to_row
 from oracle_sums import summed
 
 from xai_traffic import explain
 from xai_traffic.capture.fields import dissect
 from xai_traffic.capture.images import images_of, tiles_of_images
 from xai_traffic.capture.masking import hidden
+from xai_traffic.capture.repair import plan_repair, repair
 from xai_traffic.capture.sessions import read_capture
 from xai_traffic.explain.players import masked_logits
 
@@ -213,6 +216,41 @@ def test_what_is_hidden_stays_hidden(folder, mask):
         span = slice(int(traffic.counts[:row].sum()), int(traffic.counts[: row + 1].sum()))
         own = made[row][: traffic.counts[row]]
         np.testing.assert_array_equal(own[veiled[span]], traffic.tiles[span][veiled[span]])
+
+
+@pytest.mark.parametrize("name", ["vxlan", "gtp", "gre", "6in4", "mpls", "provider tag", "snap"])
+def test_drawn_packets_in_tunnels_have_their_own_lengths_and_the_session_s_ends(name):
+    link, pieces = examples()[name]
+    tile, row = to_row(link, pieces)
+    size, grown, other = int(row["length"][0]), 6, tile.copy()
+    other[0, size : size + grown] = 77
+    for at in _starts(pieces, "ip.src", "ip.dst", "ipv6.src", "eth.src", "vlan.id", "tcp.srcport"):
+        other[0, at + 1] ^= 0x0F
+    other = repair(plan_repair(tile, row), other, np.array([grown]))
+    longer = row.copy()
+    for column in ("length", "captured", "wire"):
+        longer[column] += grown
+    traffic = explain.Traffic(tile, row, np.array([1]))
+    (drawn,), found = explain.draw_packets(traffic, explain.Traffic(other, longer, np.array([1])))
+    assert found.all()
+    lengths = _starts(pieces, "ip.len", "ipv6.plen", "udp.length", "eth.len")
+    for piece, at in zip(pieces, _starts(pieces), strict=True):
+        own = slice(at, at + len(piece.data))
+        if at in lengths:
+            np.testing.assert_array_equal(drawn[own], other[0, own])
+        elif "checksum" not in piece.name and piece.name != "payload":
+            np.testing.assert_array_equal(drawn[own], tile[0, own])
+    np.testing.assert_array_equal(drawn[size : size + grown], 77)
+
+
+def _starts(pieces, *names):
+    ends = np.cumsum([len(piece.data) for piece in pieces])
+    starts = [int(end) - len(piece.data) for end, piece in zip(ends, pieces, strict=True)]
+    return [
+        start
+        for start, piece in zip(starts, pieces, strict=True)
+        if not names or piece.name.partition("#")[0] in names
+    ]
 
 
 def zero_fill(traffic):

@@ -99,7 +99,7 @@ def plan_repair(tiles: np.ndarray, packets: Any, mask: str = "none") -> RepairPl
     width, veils = tiles.shape[1], parse_mask(mask)
     length = np.minimum(packets["length"].astype(np.int32), width)
     columns = {
-        name: np.where(packets[name] == NONE, ABSENT, packets[name]).astype(np.int32)
+        name: np.where(packets[name] == NONE, ABSENT, packets[name].astype(np.int32))
         for name in ("network", "transport")
     }
     layer = _Layer(
@@ -149,8 +149,9 @@ def repair(plan: RepairPlan, changed: np.ndarray, grown: np.ndarray | None = Non
     Args:
         plan: of the same packets before.
         changed: uint8 [n, width]; checksums may hold anything.
-        grown: int [n], bytes that the payload gained, less than 0 for lost ones. Only for packets
-            that the tile holds whole, before and after. None: none did.
+        grown: int [n], bytes that the payload gained, less than 0 for lost ones; IP and UDP lengths
+            follow, those of PPPoE, GTP and 802.3 do not. Only for packets that the tile holds
+            whole, before and after. None: none did.
 
     Returns:
         uint8 [n, width], a new array.
