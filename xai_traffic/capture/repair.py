@@ -111,21 +111,8 @@ def plan_repair(tiles: np.ndarray, packets: Any, mask: str = "none") -> RepairPl
     ethernet = (packets["link"] == _ETHERNET) & (layer.network == _ETHERNET_SIZE)
     _fix(fixed, [(np.where(ethernet, 12, ABSENT), 255), (np.where(ethernet, 13, ABSENT), 255)])
     plain = ethernet | (layer.network == 0) | (layer.network >= ABSENT)
-    extended = (layer.version == 6) & (layer.transport - layer.network > 40)
-    unusual = np.flatnonzero(~plain | (packets["depth"] > 0) | extended)
-    around: list[list[tuple]] = [[] for _ in tiles]
-    more: list[list[int]] = [[] for _ in tiles]
-    for row in unusual:
-        data, places = tiles[row, : length[row]].tobytes(), packets[row]
-        fields = header_fields(data, places, int(places["link"]), int(places["depth"]))
-        stop = min(int(layer.transport[row]), int(places["payload"]), len(data))
-        own = slice(layer.network[row], layer.network[row] + 40 if extended[row] else stop)
-        stays = _structure_by_name(fields, stop, "addresses" in veils)
-        stays[own] = 0  # the layer told
-        fixed[row, :stop] |= stays
-        around[row], more[row] = _outer(data, fields, int(layer.network[row]))
-    covers += _outer_covers(around)
-    lengths += _outer_lengths(more)
+    more_covers, more_lengths = _name_others(fixed, layer, packets, ~plain, "addresses" in veils)
+    covers, lengths = covers + more_covers, lengths + more_lengths
     if veils:
         veiled = hidden(tiles, packets, mask)
         # In masked tiles 01 looks like the mark of a group of Ethernet addresses.
@@ -285,6 +272,33 @@ class _Layer:
         behind = np.where(addressed, addresses + np.where(four, 8, 32), ABSENT)
         field, always = np.minimum(self.transport + place, ABSENT), np.ones(len(udp), bool)
         return Cover(field, self.transport, stop, addresses, behind, always, udp)
+
+
+def _name_others(
+    fixed: np.ndarray, layer: _Layer, packets: np.ndarray, linked: np.ndarray, veiled: bool
+) -> tuple[list[Cover], list[np.ndarray]]:
+    """Find what `_Layer` does not know, packet by packet, and note in `fixed` what stays of it.
+
+    Args:
+        linked: bool [n], link layers of other forms.
+        veiled: addresses are hidden.
+
+    Returns:
+        Checksums and offsets of lengths of the headers around, the innermost first.
+    """
+    extended = (layer.version == 6) & (layer.transport - layer.network > 40)
+    around: list[list[tuple]] = [[] for _ in fixed]
+    lengths: list[list[int]] = [[] for _ in fixed]
+    for row in np.flatnonzero(linked | (packets["depth"] > 0) | extended):
+        data, places = layer.tiles[row, : layer.length[row]].tobytes(), packets[row]
+        fields = header_fields(data, places, int(places["link"]), int(places["depth"]))
+        stop = min(int(layer.transport[row]), int(places["payload"]), len(data))
+        own = slice(layer.network[row], layer.network[row] + 40 if extended[row] else stop)
+        stays = _structure_by_name(fields, stop, veiled)
+        stays[own] = 0  # the layer told
+        fixed[row, :stop] |= stays
+        around[row], lengths[row] = _outer(data, fields, int(layer.network[row]))
+    return _outer_covers(around), _outer_lengths(lengths)
 
 
 def _structure_by_name(fields: Sequence[Field], stop: int, addresses: bool) -> np.ndarray:

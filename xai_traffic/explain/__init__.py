@@ -34,7 +34,6 @@ from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.players import (
     PlayerValues,
-    Removal,
     field_groups,
     masked_logits,
     packet_groups,
@@ -42,6 +41,7 @@ from xai_traffic.explain.players import (
     window_groups,
 )
 from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.score_cam import ablation_cam, score_cam

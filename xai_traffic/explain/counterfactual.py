@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
-from xai_traffic.explain.players import Removal, masked_logits, present_players
+from xai_traffic.explain.players import masked_logits, present_players
+from xai_traffic.explain.removal import Removal
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
-from xai_traffic.explain.players import Removal, masked_targets, present_players
+from xai_traffic.explain.players import masked_targets, present_players
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 

@@ -8,7 +8,7 @@ player it belongs to: int [...] or [B, ...] of x's shape, 0-based, -1 for what i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,7 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
-
-Removal = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Makes inputs without some of their values: (examples int [m], keep bool [m, ...] of x's shape,
-True on what stays) -> [m, ...]. With all kept it returns x; see `replacement.py`."""
-
-REMOVED_AT_ONCE = 1024
-"""Most inputs that a removal makes in one call: 16 MiB of images, and some times that at work."""
+from xai_traffic.explain.removal import Removal, as_removals, removed_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,29 +189,22 @@ def masked_logits(
     # The last column keeps what belongs to no player.
     flat = np.pad(np.concatenate(each), ((0, 0), (0, 1)), constant_values=True)
     places = np.where(groups < 0, players, groups)
-    removals = _removals(removal, baseline)
+    removals = as_removals(removal, baseline)
     # Powers of two: calls of other numbers of masks find their program compiled.
     size = examples_at_once(f, params, x, memory_budget)
     size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
-    if removals:
-        size = min(size, REMOVED_AT_ONCE)
-        _hold_to(x, removals, size)
-        call = compiled(_as_they_are, f)
-    else:
-        start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
-        call, device_places = compiled(_masked, f), jnp.asarray(places)
+    if removals and len(rows):
+        logits = removed_logits(f, params, x, places, rows, flat, removals, size)
+        return np.split(logits, np.cumsum(counts)[:-1])
+    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
+    call = compiled(_masked, f)
     missing = -len(rows) % size
     rows, flat = np.pad(rows, (0, missing)), np.pad(flat, ((0, missing), (0, 0)))
-    parts = []
-    for first in range(0, len(rows), size):
-        own, masks = rows[first : first + size], flat[first : first + size]
-        if removals:
-            keep = np.take_along_axis(masks, places[own].reshape(size, -1), axis=1)
-            keep = keep.reshape(size, *x.shape[1:])
-            drawn = [call(params, make(own, keep)) for make in removals]
-            parts.append(np.mean([np.asarray(part) for part in drawn], axis=0))
-        else:
-            parts.append(call(params, x, device_places, start, own, masks))
+    places = jnp.asarray(places)
+    parts = [
+        call(params, x, places, start, rows[first : first + size], flat[first : first + size])
+        for first in range(0, len(rows), size)
+    ]
     logits = np.concatenate([np.asarray(part) for part in parts])[: sum(counts)]
     return np.split(logits, np.cumsum(counts)[:-1])
 
@@ -258,35 +245,6 @@ def _masked(f, params, x, places, start, rows, masks) -> jax.Array:
     places = places[rows].reshape(len(rows), -1)
     keep = jnp.take_along_axis(masks, places, axis=1).reshape(-1, *x.shape[1:])
     return logits_of(f, params, jnp.where(keep, x[rows], start[rows]))
-
-
-def _as_they_are(f, params, x) -> jax.Array:
-    return logits_of(f, params, x.astype(jnp.float32))
-
-
-def _removals(removal, baseline) -> list[Removal]:
-    if removal is None:
-        return []
-    if np.any(np.asarray(baseline) != 0):
-        raise ValueError("a removal takes the place of the baseline: name one of them")
-    found = [removal] if callable(removal) else list(removal)
-    if not found:
-        raise ValueError("there are no removals in the list")
-    return found
-
-
-def _hold_to(x: jax.Array, removals: list[Removal], size: int) -> None:
-    """Raise ValueError unless the removals return x where all is kept."""
-    for first in range(0, len(x), size):
-        part = np.asarray(x[first : first + size])
-        rows = np.arange(first, first + len(part))
-        for make in removals:
-            made = np.asarray(make(rows, np.ones(part.shape, bool)))
-            if made.shape != part.shape or not np.array_equal(made, part):
-                raise ValueError(
-                    "with all kept the removal returns something else than x: it must be made of "
-                    "the same sessions in the same order, under the same mask"
-                )
 
 
 def _held(lengths) -> np.ndarray:

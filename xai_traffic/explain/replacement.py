@@ -21,9 +21,9 @@ from collections.abc import Hashable
 import numpy as np
 
 from xai_traffic.capture.fields import header_fields
-from xai_traffic.capture.records import FRAGMENT, NONE, SCTP, TCP, UDP
+from xai_traffic.capture.records import CUT, FRAGMENT, NONE, SCTP, TCP, UDP
 from xai_traffic.capture.repair import plan_repair, repair
-from xai_traffic.explain.players import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.traffic import Traffic, packets_kept, put_together
 
 
@@ -81,9 +81,9 @@ def draw_packets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a packet of other traffic for each packet of some sessions, and make it belong there.
 
-    It has the same protocol, direction, IP version, link layer and tunnels; link layer, addresses
-    and ports become the session's, and checksums are repaired. Its length is its own. Fragments are
-    not drawn.
+    It has the same protocol, direction, IP version, link layer and tunnels, and is cut within the
+    tile only where the other is; link layer, addresses and ports become the session's, and
+    checksums are repaired. Its length is its own. Fragments are not drawn.
 
     Args:
         traffic, pool, seed: as for `drawn_packets`.
@@ -157,6 +157,8 @@ def kinds_of(traffic: Traffic, numbers: np.ndarray) -> list[Hashable]:
     version = tiles[np.arange(len(tiles)), np.where(inside, network, 0)] >> 4
     parts = [packets[name].tolist() for name in ("protocol", "direction", "link", "network")]
     parts += [np.where(inside, version, 0).tolist(), (packets["transport"] == NONE).tolist()]
+    # What the capture cut within the tile looks like no packet that it holds whole.
+    parts.append((packets["flags"] & CUT & (packets["length"] < tiles.shape[1])).tolist())
     around = [
         _around(tiles[row], packets[row]) if packets["depth"][row] else None
         for row in range(len(tiles))

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
-from xai_traffic.explain.players import PlayerValues, Removal, masked_targets, present_players
+from xai_traffic.explain.players import PlayerValues, masked_targets, present_players
+from xai_traffic.explain.removal import Removal
 
 EXACT_PLAYERS = 12
 """Most players whose 2^n masks are all tried."""
