@@ -279,7 +279,8 @@ def methods(traffic):
     yield "logits", lambda **o: np.stack(masked_logits(*args, masks, **o))
 
 
-def test_every_method_takes_a_removal_in_place_of_the_baseline(traffic, pool):
+def test_every_method_takes_a_removal_in_place_of_the_baseline(folder, pool):
+    traffic = explain.traffic_of(read(folder / "a.pcap", 1)[1], [0, 1, 2, 7])
     zero = zero_fill(traffic)
     for name, method in methods(traffic):
         expected = method()
