@@ -271,6 +271,14 @@ def methods(traffic):
     yield "occlusion", lambda **o: explain.occlusion(*args, 1, **o)
     yield "rise", lambda **o: explain.rise(*args, 1, samples=50, **o)[0]
     yield "deletion", lambda **o: explain.deletion_curves(*args, scores, 1, **o).gain()
+    yield "flipping", lambda **o: np.concatenate(explain.pixel_flipping(*args, scores, 1, **o))
+    for name in ("comprehensiveness", "sufficiency"):
+        method = getattr(explain, name)
+        yield name, lambda method=method, **o: method(*args, scores, 1, **o)[0]
+    yield (
+        "sensitivity_n",
+        lambda **o: np.nan_to_num(explain.sensitivity_n(*args, scores, [1], 1, samples=9, **o)),
+    )
     yield (
         "counterfactual",
         lambda **o: [dataclasses.astuple(c) for c in explain.counterfactual(*args, **o)],

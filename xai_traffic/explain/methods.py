@@ -58,6 +58,10 @@ CAMS = {
 """Methods that weigh an activation of the model, all called alike."""
 
 
+TOLERANCE = 1e-3
+"""Completeness error, relative, that Integrated Gradients are asked for unless told otherwise."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Attribution:
     """What a method returns.
@@ -89,13 +93,16 @@ def attribute(
             only.
         extent: (height, width) of the part of the image that f reads; None for all of it.
         options: handed to the method. Integrated Gradients begin at `empty_packets` unless they
-            name baselines.
+            name baselines, and take the steps that TOLERANCE needs unless they name another, their
+            steps or their rule.
 
     Raises:
         ValueError: the method is unknown or cannot explain f.
     """
     if method == "integrated_gradients":
         options.setdefault("baselines", empty_packets(x))
+        if not {"steps", "rule"} & options.keys():
+            options.setdefault("tolerance", TOLERANCE)
         return Attribution(*integrated_gradients(f, params, x, target, **options))
     if method == "integrated_gradients_seed":
         options = {"steps": 50, "rule": "trapezoid", **options}

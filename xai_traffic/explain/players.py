@@ -24,7 +24,7 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
-from xai_traffic.explain.removal import Removal, as_removals, removed_logits
+from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,13 @@ def masked_logits(
     size = examples_at_once(f, params, x, memory_budget)
     size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
     if removals and len(rows):
-        logits = removed_logits(f, params, x, places, rows, flat, removals, size)
+
+        def keep_of(part: slice) -> np.ndarray:
+            own = places[rows[part]]
+            kept = np.take_along_axis(flat[part], own.reshape(len(own), -1), axis=1)
+            return kept.reshape(own.shape)
+
+        logits = logits_without(f, params, x, rows, keep_of, removals, size)
         return np.split(logits, np.cumsum(counts)[:-1])
     start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
     call = compiled(_masked, f)

@@ -100,5 +100,38 @@ def cascading_randomisation(
         yield layer, spearman(before, found, keep)
 
 
+def label_randomisation(
+    explain: Explainer,
+    params: Any,
+    permuted: Any,
+    x: jax.Array,
+    *,
+    keep: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return how like explanations are to those of a model that learned permuted labels.
+
+    The data randomisation test of the same paper: a model that fits labels without meaning has
+    learned nothing of the data, and an explanation that looks the same for both shows the input.
+
+    Args:
+        explain: called with both sets of parameters; close over model function and targets.
+        params: of the model as it was trained.
+        permuted: of the same model trained on permuted labels, to a like training accuracy.
+        x: float [B, ...].
+        keep: bool, of the shape that `explain` returns: what is no padding; None for all.
+
+    Returns:
+        float64 [B]: Spearman's correlation of |attribution|.
+
+    Raises:
+        ValueError: the two sets of parameters are not of one model.
+    """
+    shapes = [jax.tree.map(np.shape, each) for each in (params, permuted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the two sets of parameters differ in names or shapes: not of one model")
+    found = [np.abs(np.asarray(explain(each, x), np.float64)) for each in (params, permuted)]
+    return spearman(*found, keep)
+
+
 def _begins(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}/")
