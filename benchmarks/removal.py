@@ -40,8 +40,15 @@ def main() -> None:
     run, dataset = load_run(options.run), open_dataset(options.dataset)
     found = compare(run, dataset, options.sessions, options.draws, options.seed)
     found |= {"run": options.run.name, "seed": options.seed, "draws": options.draws}
-    print(json.dumps({**found, **machine(), **own_versions("jax", "numpy")}))
+    about = {**machine(), **own_versions("jax", "numpy")}
+    print(json.dumps({**found, **about}))
     print_tables(found)
+    names = ("python", "xai-traffic", "jax", "numpy")
+    versions = ", ".join(f"{name} {about[name]}" for name in names)
+    print(
+        f"\n{about['date']}: {about['cores']} cores of {about['processor']}, {about['system']}; "
+        f"{versions}; draws {options.draws}, seed {options.seed}\n"
+    )
 
 
 def compare(run: Run, dataset: Dataset, sessions: int, draws: int, seed: int) -> dict:
@@ -103,10 +110,9 @@ def compare(run: Run, dataset: Dataset, sessions: int, draws: int, seed: int) ->
 
 
 def _deletion_gain(curves: explain.Curves) -> float:
-    """Return how far the deletion curve lies below those of random orders, in logits."""
-    own = [area.mean() for area in curves.deletion]
-    chance = [area.mean() for area in curves.random_deletion]
-    return float(np.mean(np.subtract(chance, own)))
+    """Return the area of random deletion curves less that of the explanation's own, in logits."""
+    ways = zip(curves.deletion, curves.random_deletion, curves.places, strict=True)
+    return float(np.mean([np.trapezoid(c.mean(0) - own, at) for own, c, at in ways]))
 
 
 def _needed(found: list[explain.Counterfactual]) -> dict:
