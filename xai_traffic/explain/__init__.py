@@ -18,6 +18,7 @@ from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves, pixel_flipping
 from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.faithfulness import faithfulness
+from xai_traffic.explain.field_replacement import drawn_fields
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
@@ -52,6 +53,8 @@ from xai_traffic.explain.randomisation import (
     randomised,
 )
 from xai_traffic.explain.removal import removed_logits
+from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.road import Road, road
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
@@ -62,6 +65,7 @@ from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
 from xai_traffic.explain.sufficiency import sufficiency
 from xai_traffic.explain.token_grid import lay_over
+from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
     "ATTENTIVE",
@@ -81,8 +85,10 @@ __all__ = [
     "Curves",
     "Explainer",
     "PlayerValues",
+    "Removal",
     "Road",
     "Shares",
+    "Traffic",
     "ablation_cam",
     "attention",
     "attention_layers",
@@ -93,11 +99,15 @@ __all__ = [
     "byte_shares",
     "card",
     "cascading_randomisation",
+    "closed_up",
     "completeness_error",
     "complexity_rise",
     "comprehensiveness",
     "counterfactual",
     "deletion_curves",
+    "draw_packets",
+    "drawn_fields",
+    "drawn_packets",
     "edges",
     "eigen_cam",
     "empty_packets",
@@ -145,6 +155,7 @@ __all__ = [
     "sufficiency",
     "tiles_of",
     "top_k_overlap",
+    "traffic_of",
     "uniform_baselines",
     "var_grad",
     "window_groups",

@@ -13,6 +13,7 @@ from xai_traffic.explain.model_function import (
     resolve_target,
 )
 from xai_traffic.explain.players import masked_logits, present_players
+from xai_traffic.explain.removal_functions import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -30,6 +31,7 @@ def comprehensiveness(
     shares: Sequence[float] = SHARES,
     logits: bool = False,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the target's probability loses without the players with the highest scores.
@@ -39,7 +41,7 @@ def comprehensiveness(
     that of the paper's published scorer; the paper's formula also counts the share 0, which is 0.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         scores: float [B, P], what the explanation gives each player, signed.
         shares: above 0, at most 1, of an example's own players; rounded up, so at least one.
         logits: take the target's logit in place of its probability, which a sure model saturates.
@@ -52,11 +54,12 @@ def comprehensiveness(
         ValueError: scores or shares are not as above, f has one logit only and probabilities are
             asked for, or see `as_groups` and `resolve_target`.
     """
-    return falls(f, params, x, groups, scores, target, shares, logits, baseline, memory_budget)
+    options = {"baseline": baseline, "removal": removal, "memory_budget": memory_budget}
+    return falls(f, params, x, groups, scores, target, shares, logits, options)
 
 
 def falls(
-    f, params, x, groups, scores, target, shares, logits, baseline, memory_budget, kept=False
+    f, params, x, groups, scores, target, shares, logits, options, kept=False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the falls of `comprehensiveness`, or with `kept` those of `sufficiency`."""
     x = as_float(x)
@@ -73,11 +76,9 @@ def falls(
         counts = np.ceil(np.array([*shares]) * len(own) - 1e-9)[:, None]
         ways = np.concatenate([np.ones((1, len(own)), bool), (ranks < counts) == kept])
         masks.append(on_all_players(own, players, ways))
-    at_once = examples_at_once(f, params, x, memory_budget)
+    at_once = examples_at_once(f, params, x, options["memory_budget"])
     target = np.asarray(resolve_target(f, params, x, target, at_once))
-    found = masked_logits(
-        f, params, x, groups, masks, baseline=baseline, memory_budget=memory_budget
-    )
+    found = masked_logits(f, params, x, groups, masks, **options)
     if not logits and found[0].shape[1] < 2:
         raise ValueError("f returns one logit, and a probability needs two: take logits=True")
     values = np.stack(found).astype(np.float64)  # [B, 1 + shares, K]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from xai_traffic.explain.model_function import (
 )
 from xai_traffic.explain.players import present_players
 from xai_traffic.explain.removal import even_counts, removed_logits
+from xai_traffic.explain.removal_functions import Removal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,7 @@ def deletion_curves(
     seed: int = 0,
     steps: int | None = None,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> Curves:
     """Remove and put in players by score, and in random orders for control.
@@ -81,7 +84,7 @@ def deletion_curves(
     random orders of the same players says something of the explanation.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         scores: float [B, P], what the explanation gives each player, signed.
         draws: random orders.
         seed: of them.
@@ -103,7 +106,8 @@ def deletion_curves(
         orders.append(np.stack([*ways, *(way[::-1] for way in ways)]))
         gone = even_counts(len(own), steps)
         counts.append(np.repeat([gone, len(own) - gone], draws + 1, axis=0))
-    logits = _targets(f, params, x, groups, orders, counts, target, baseline, memory_budget)
+    options = {"baseline": baseline, "removal": removal, "memory_budget": memory_budget}
+    logits = _targets(f, params, x, groups, orders, counts, target, options)
     ways = [values.reshape(2, draws + 1, -1) for values in logits]
     return Curves(
         deletion=[way[0, 0] for way in ways],
@@ -124,6 +128,7 @@ def pixel_flipping(
     *,
     steps: int | None = None,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
     """Return the deletion curve alone, without a control: for each example float64 [points].
@@ -139,7 +144,8 @@ def pixel_flipping(
         own[np.argsort(-scores[row, own], kind="stable")][None] for row, own in enumerate(present)
     ]
     counts = [even_counts(len(own), steps)[None] for own in present]
-    logits = _targets(f, params, x, groups, orders, counts, target, baseline, memory_budget)
+    options = {"baseline": baseline, "removal": removal, "memory_budget": memory_budget}
+    logits = _targets(f, params, x, groups, orders, counts, target, options)
     return [values[0] for values in logits]
 
 
@@ -154,10 +160,9 @@ def _fitting(scores, shape: tuple[int, int], steps: int | None, draws: int = 1) 
     return scores
 
 
-def _targets(f, params, x, groups, orders, counts, target, baseline, memory_budget):
+def _targets(f, params, x, groups, orders, counts, target, options):
     """Return the target's logit, for each example float64 [O, C]."""
-    at_once = examples_at_once(f, params, x, memory_budget)
+    at_once = examples_at_once(f, params, x, options["memory_budget"])
     target = np.asarray(resolve_target(f, params, x, target, at_once))
-    options = {"baseline": baseline, "memory_budget": memory_budget}
     logits = removed_logits(f, params, x, groups, orders, counts, **options)
     return [np.float64(own[..., k]) for own, k in zip(logits, target, strict=True)]

@@ -15,6 +15,7 @@ from xai_traffic.explain.model_function import (
     logits_of,
 )
 from xai_traffic.explain.players import as_groups, masked_at_once
+from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
 
 RANK_BYTES = 1 << 28
 """Most bytes of ranks that lie on the device at a time."""
@@ -29,16 +30,17 @@ def removed_logits(
     counts: Sequence[np.ndarray],
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
-    """Return the logits of f with the first players of orders replaced by the baseline.
+    """Return the logits of f with the first players of orders removed.
 
     What `masked_logits` does of masks, done of ranks: a value is there while its player's rank is
     no less than the count, so that no mask [M, P] is made or moved. All (example, order, count)
     run in calls of one size, whatever example they belong to.
 
     Args:
-        f, params, x, groups, baseline, memory_budget: as for `masked_logits`.
+        f, params, x, groups, baseline, removal, memory_budget: as for `masked_logits`.
         orders: for each example int [O, n], players, the first to go first; others stay.
         counts: for each example int [O, C], how many are gone.
 
@@ -59,10 +61,24 @@ def removed_logits(
     size = masked_at_once(f, params, x, memory_budget)
     total = sum(shape[0] * shape[1] for shape in shapes)
     size = min(size, 1 << max(total - 1, 0).bit_length())
-    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
-    call, parts = compiled(_removed, f), []
     flat = [order for own in orders for order in np.asarray(own, np.int64)]
     asked = [np.asarray(count, np.int32) for own in counts for count in own]
+    ends = np.cumsum([shape[0] * shape[1] for shape in shapes])[:-1]
+    if removals := as_removals(removal, baseline):
+        which = np.repeat(np.arange(len(flat)), [len(own) for own in asked])
+        gone = np.concatenate(asked)
+
+        def keep_of(part: slice) -> np.ndarray:
+            ranks = [
+                _ranks(flat[pair], players)[groups[rows[pair]]] >= count
+                for pair, count in zip(which[part], gone[part], strict=True)
+            ]
+            return np.stack(ranks)
+
+        logits = logits_without(f, params, x, rows[which], keep_of, removals, size)
+        return _by_order(logits, ends, shapes)
+    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
+    call, parts = compiled(_removed, f), []
     most = min(len(flat), max(1, RANK_BYTES // (4 * x[0].size)))
     for first in range(0, len(flat), most):
         pairs = range(first, min(first + most, len(flat)))
@@ -81,8 +97,10 @@ def removed_logits(
             for at in range(0, len(gone), size)
         ]
         parts.append(np.concatenate(found)[: len(gone) - fill[1]])
-    logits = np.concatenate(parts)
-    ends = np.cumsum([shape[0] * shape[1] for shape in shapes])[:-1]
+    return _by_order(np.concatenate(parts), ends, shapes)
+
+
+def _by_order(logits: np.ndarray, ends: np.ndarray, shapes) -> list[np.ndarray]:
     return [
         own.reshape(*shape, -1) for own, shape in zip(np.split(logits, ends), shapes, strict=True)
     ]

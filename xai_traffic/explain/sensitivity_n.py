@@ -8,6 +8,7 @@ import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import masked_targets, present_players
+from xai_traffic.explain.removal_functions import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 
@@ -23,6 +24,7 @@ def sensitivity_n(
     samples: int = 100,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> np.ndarray:
     """Return the correlation of summed scores and the fall of the logit, float64 [B, sizes].
@@ -33,8 +35,8 @@ def sensitivity_n(
     Near 1: the logit loses what the explanation says, at this size of what is taken away.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`; where each value
-            shall be a player, groups number them.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`; where
+            each value shall be a player, groups number them.
         scores: float [B, P], what the explanation says each player adds, signed.
         sizes: n, each a whole number of players, or below 1 the part of an example's own players,
             rounded, at least 1.
@@ -67,7 +69,15 @@ def sensitivity_n(
         kept = ~np.concatenate([gone, np.zeros((1, len(own)), bool)])
         masks.append(on_all_players(own, players, kept))
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     result = np.full((len(x), len(sizes)), np.nan)
     for row, (own, values) in enumerate(zip(present, logits, strict=True)):

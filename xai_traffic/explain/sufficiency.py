@@ -8,6 +8,7 @@ import numpy as np
 
 from xai_traffic.explain.comprehensiveness import SHARES, falls
 from xai_traffic.explain.model_function import ModelFunction
+from xai_traffic.explain.removal_functions import Removal
 
 
 def sufficiency(
@@ -21,6 +22,7 @@ def sufficiency(
     shares: Sequence[float] = SHARES,
     logits: bool = False,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the target's probability loses with nothing but the highest scored players.
@@ -30,5 +32,5 @@ def sufficiency(
     result and errors as for `comprehensiveness`; the paper's formula also counts the share 0, what
     the probability loses with all players gone, which is the same for any explanation.
     """
-    options = (shares, logits, baseline, memory_budget)
-    return falls(f, params, x, groups, scores, target, *options, kept=True)
+    options = {"baseline": baseline, "removal": removal, "memory_budget": memory_budget}
+    return falls(f, params, x, groups, scores, target, shares, logits, options, kept=True)
