@@ -30,7 +30,8 @@ def add(verbs) -> None:
     verb.add_argument(
         "--methods",
         metavar="NAME,NAME",
-        help="integrated_gradients, grad_cam, attention (default: all that the model has)",
+        help="of xai_traffic.explain.METHODS, such as lrp_gamma or attn_lrp (default: "
+        "integrated_gradients, grad_cam and, of a transformer, attention)",
     )
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)

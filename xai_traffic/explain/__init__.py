@@ -21,13 +21,21 @@ from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves
 from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.grad_cam import grad_cam
+from xai_traffic.explain.gradient_weighted_attention import gradient_weighted_attention
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
     empty_packets,
     integrated_gradients,
     uniform_baselines,
 )
-from xai_traffic.explain.methods import METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
+from xai_traffic.explain.methods import (
+    METHODS,
+    NEED_ATTENTION,
+    PER_BYTE,
+    Attribution,
+    attribute,
+)
 from xai_traffic.explain.occlusion import occlusion
 from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
@@ -50,16 +58,19 @@ from xai_traffic.explain.token_grid import lay_over
 
 __all__ = [
     "METHODS",
+    "NEED_ATTENTION",
     "PER_BYTE",
     "Attribution",
     "Counterfactual",
     "Curves",
     "PlayerValues",
+    "Relevance",
     "Shares",
     "ablation_cam",
     "attention",
     "attention_layers",
     "attention_rollout",
+    "attn_lrp",
     "attribute",
     "blur_ig",
     "blurred_baselines",
@@ -79,6 +90,7 @@ __all__ = [
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",
+    "gradient_weighted_attention",
     "gradient_x_input",
     "guided_ig",
     "hires_cam",
@@ -88,6 +100,7 @@ __all__ = [
     "kernel_shap",
     "lay_over",
     "layer_cam",
+    "lrp",
     "masked_logits",
     "max_sensitivity",
     "mean_baseline",
