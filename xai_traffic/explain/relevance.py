@@ -380,7 +380,8 @@ def _through_function(plan: Plan, values, step, g, rule: Rule):
     wide_g = g.astype(jnp.float32)
     given = wide_g * ratio
     # Not g * start: where the derivative stands in for the chord, the difference is the bias's.
-    return [(source, given)], jnp.sum(wide_g * y - given * wide), 0.0
+    kept = jnp.where(start == 0, 0.0, wide_g * y - given * wide)
+    return [(source, given)], jnp.sum(kept), 0.0
 
 
 def _through_softmax(plan: Plan, values, step, g, rule: Rule):
