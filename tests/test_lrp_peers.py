@@ -3,10 +3,10 @@
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from transformer_block import DIM, HEADS, block, draw
 
 from xai_traffic import explain
 
@@ -36,7 +36,7 @@ def network(params, x):
         x, conv, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     x = jax.nn.relu(x + conv_bias)
-    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    x = lax.reduce_window(x, -np.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     x = jax.nn.relu(x.reshape(len(x), -1) @ dense + dense_bias)
     return x @ head + head_bias
 
@@ -119,41 +119,10 @@ def test_zennits_rules_are_ours_with_biases_and_signed_inputs(rule):
     assert_close(ours.attributions, found.detach().numpy().sum(1))
 
 
-TOKENS, DIM, HEADS, WIDE = 5, 8, 2, 12
-BLOCK = {
-    name: (RNG.normal(size=shape) * 0.4).astype(np.float32)
-    for name, shape in {
-        "scale_0": (DIM,), "shift_0": (DIM,), "query": (DIM, DIM), "key": (DIM, DIM),
-        "value": (DIM, DIM), "out": (DIM, DIM), "bias": (DIM,), "scale_1": (DIM,),
-        "shift_1": (DIM,), "up": (DIM, WIDE), "up_bias": (WIDE,), "down": (WIDE, DIM),
-        "head": (DIM, 3),
-    }.items()
-}  # fmt: skip
-
-
-def block(params, x):
-    def norm(x, place):
-        centred = x - x.mean(-1, keepdims=True)
-        size = jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
-        return centred / size * params[f"scale_{place}"] + params[f"shift_{place}"]
-
-    def heads(x):
-        return x.reshape(*x.shape[:2], HEADS, -1).transpose(0, 2, 1, 3)
-
-    y = norm(x, 0)
-    query, key, value = (heads(y @ params[name]) for name in ("query", "key", "value"))
-    scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(DIM // HEADS)
-    mixed = jax.nn.softmax(scores, -1) @ value
-    x = x + mixed.transpose(0, 2, 1, 3).reshape(x.shape) @ params["out"] + params["bias"]
-    y = norm(x, 1)
-    x = x + jax.nn.gelu(y @ params["up"] + params["up_bias"], approximate=False) @ params["down"]
-    return x[:, 0] @ params["head"]
-
-
 def test_lxts_attnlrp_is_ours():
     torch, rules = peer("torch"), peer("lxt.efficient.rules")
-    params = {name: torch.tensor(value) for name, value in BLOCK.items()}
-    x = RNG.normal(size=(3, TOKENS, DIM)).astype(np.float32)
+    weights, x = draw()
+    params = {name: torch.tensor(value) for name, value in weights.items()}
 
     def norm(x, place):
         centred = x - x.mean(-1, keepdim=True)
@@ -177,6 +146,6 @@ def test_lxts_attnlrp_is_ours():
     logits = z[:, 0] @ params["head"]
     logits[:, 1].sum().backward()
 
-    np.testing.assert_allclose(block(BLOCK, x), logits.detach(), rtol=1e-4, atol=1e-5)
-    ours = explain.attn_lrp(block, BLOCK, x, 1, epsilon=1e-12)
+    np.testing.assert_allclose(block(weights, x), logits.detach(), rtol=1e-4, atol=1e-5)
+    ours = explain.attn_lrp(block, weights, x, 1, epsilon=1e-12)
     assert_close(ours.attributions, (given.grad * given).detach().numpy())

@@ -370,6 +370,8 @@ def _through_function(plan: Plan, values, step, g, rule: Rule):
     output = step.outputs[0]
     source, steps = plan.blocks[output]
     s = values[source]
+    if _is_relu(plan, step):
+        return [(source, jnp.where(s > 0, g, 0))], 0.0, 0.0
     f = _callable(plan, values, source, steps)
     start = f(jnp.zeros_like(s)).astype(jnp.float32)
     wide, y = s.astype(jnp.float32), values[output].astype(jnp.float32)
@@ -382,6 +384,10 @@ def _through_function(plan: Plan, values, step, g, rule: Rule):
     # Not g * start: where the derivative stands in for the chord, the difference is the bias's.
     kept = jnp.where(start == 0, 0.0, wide_g * y - given * wide)
     return [(source, given)], jnp.sum(kept), 0.0
+
+
+def _is_relu(plan: Plan, step: Step) -> bool:
+    return step.name == "max" and any(is_zero(plan.flow.constants.get(n)) for n in step.inputs)
 
 
 def _through_softmax(plan: Plan, values, step, g, rule: Rule):
