@@ -19,7 +19,8 @@ from xai_traffic.explain.model_function import (
     resolve_target,
     sum_channels,
 )
-from xai_traffic.explain.relevance import plan_of, relevance
+from xai_traffic.explain.relevance import relevance
+from xai_traffic.explain.relevance_plan import plan_of
 from xai_traffic.explain.relevance_rules import Rule
 
 HELD = {"epsilon": 2, "composite": 4, "gamma": 4, "alpha_beta": 4}
