@@ -12,7 +12,6 @@ from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import classify
-from xai_traffic.report.explained import FINE_STEPS
 from xai_traffic.report.explanations import explain_run
 from xai_traffic.terminal import printable
 
@@ -82,7 +81,7 @@ def test_the_model_is_explained_on_what_it_was_shown(made):
     from xai_traffic import explain
 
     images = sessions.images(np.array([0]))
-    values = run.explain(images, "integrated_gradients", steps=FINE_STEPS)
+    values = run.explain(images, "integrated_gradients")
     lengths = sessions.packets["length"].to_numpy()[:4]
     expected = explain.byte_shares(values[0], lengths).packets()
     packets = lines_of(written)[0]["methods"]["integrated_gradients"]["packets"]

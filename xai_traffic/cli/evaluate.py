@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 
 from xai_traffic.cli.options import DONE, add_json
 from xai_traffic.terminal import log, show_table
@@ -15,21 +16,73 @@ def add(verbs) -> None:
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
     verb.add_argument("--data", metavar="DATASET", help="another dataset than the run's own")
+    verb.add_argument(
+        "--explanations",
+        action="store_true",
+        help="measure instead how far the run's explanations may be believed",
+    )
+    verb.add_argument(
+        "--methods", metavar="NAME,NAME", help="of --explanations (default: all that suit)"
+    )
+    verb.add_argument(
+        "--limit", type=int, metavar="N", help="of --explanations: N sessions drawn at random"
+    )
     add_json(verb)
     verb.set_defaults(run=_run)
 
 
 def _run(options, _) -> int:
-    from xai_traffic.report.evaluation import write_evaluation
+    from xai_traffic.report.evaluation import write_evaluation, write_explanation_metrics
     from xai_traffic.training.run import load_run
 
-    result, path = write_evaluation(load_run(options.run_folder), options.split, options.data)
+    run = load_run(options.run_folder)
+    if options.explanations:
+        methods = options.methods and tuple(options.methods.split(","))
+        result, path = write_explanation_metrics(
+            run, options.split, options.data, methods=methods, limit=options.limit
+        )
+        show_explanations(result)
+        return _written(result, path, options)
+    result, path = write_evaluation(run, options.split, options.data)
     names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc", "expected_calibration_error")
     show_table(
         f"{options.split}: {result['sessions']} sessions",
         ("score", "value"),
         [(name, result[name]) for name in names if result[name] is not None],
     )
+    return _written(result, path, options)
+
+
+def show_explanations(result: dict) -> None:
+    """Print one table of all methods: cards, then the mean of each metric with its interval."""
+    from xai_traffic.explain import METRICS
+
+    methods = result["methods"]
+    names = [name for name in METRICS if any(name in own["metrics"] for own in methods.values())]
+    rows = [
+        (
+            method,
+            " / ".join(f"{100 * own['cards'][grade]:.0f}" for grade in ("PASS", "WARN", "FAIL")),
+            *(_interval(own["metrics"].get(name)) for name in names),
+        )
+        for method, own in methods.items()
+    ]
+    show_table(
+        f"{result['split']}: explanations of {result['sessions']} of {result['of']} sessions; "
+        "cards in per cent, of sessions of 3 packets and more; means, with 95 % intervals",
+        ("explanation", "PASS / WARN / FAIL", *(name.replace("_", " ") for name in names)),
+        rows,
+        stream=sys.stdout,
+    )
+
+
+def _interval(found: dict | None) -> str:
+    if not found or found["mean"] is None:
+        return ""
+    return f"{found['mean']:.3g} ({found['low']:.2g}, {found['high']:.2g})"
+
+
+def _written(result: dict, path: pathlib.Path, options) -> int:
     log.info("written: %s", path)
     if options.json:
         print(json.dumps(result))

@@ -30,8 +30,11 @@ def add(verbs) -> None:
     verb.add_argument(
         "--methods",
         metavar="NAME,NAME",
-        help="of xai_traffic.explain.METHODS, such as lrp_gamma or attn_lrp (default: "
-        "integrated_gradients, grad_cam and, of a transformer, attention)",
+        help="names that the library knows, such as lrp_gamma (default: integrated_gradients, "
+        "grad_cam, and attention where the model has it)",
+    )
+    verb.add_argument(
+        "--metrics", action="store_true", help="measure all that tells how far to believe them"
     )
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
@@ -55,6 +58,7 @@ def _run(options, _) -> int:
         split=options.split,
         sessions=options.sessions,
         methods=options.methods and tuple(options.methods.split(",")),
+        metrics=options.metrics,
         overwrite=options.overwrite,
     )
     for _, reason in written["failures"]:

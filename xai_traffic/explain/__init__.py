@@ -9,17 +9,16 @@ from xai_traffic.explain.aggregate import Shares, byte_shares, field_units, sess
 from xai_traffic.explain.agreement import input_dependence, spearman, top_k_overlap
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
-from xai_traffic.explain.cams import (
-    eigen_cam,
-    grad_cam_plus_plus,
-    hires_cam,
-    layer_cam,
-    xgrad_cam,
-)
+from xai_traffic.explain.cams import eigen_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
+from xai_traffic.explain.card import FAIL, LIMITS, PASS, WARN, Card, Check, card
+from xai_traffic.explain.completeness import completeness_error
+from xai_traffic.explain.comprehensiveness import comprehensiveness
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
-from xai_traffic.explain.deletion import Curves, deletion_curves
+from xai_traffic.explain.deletion import Curves, deletion_curves, pixel_flipping
 from xai_traffic.explain.expected_gradients import expected_gradients
+from xai_traffic.explain.faithfulness import faithfulness
+from xai_traffic.explain.field_replacement import drawn_fields
 from xai_traffic.explain.grad_cam import grad_cam
 from xai_traffic.explain.gradient_weighted_attention import gradient_weighted_attention
 from xai_traffic.explain.gradients import gradient, gradient_x_input
@@ -30,11 +29,19 @@ from xai_traffic.explain.integrated_gradients import (
 )
 from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
 from xai_traffic.explain.methods import (
+    ATTENTIVE,
     METHODS,
-    NEED_ATTENTION,
     PER_BYTE,
     Attribution,
     attribute,
+)
+from xai_traffic.explain.metrics import (
+    METRICS,
+    QUICK,
+    STEPS_AGAIN,
+    Explainer,
+    measure,
+    session_groups,
 )
 from xai_traffic.explain.occlusion import occlusion
 from xai_traffic.explain.owen import owen_values
@@ -47,25 +54,50 @@ from xai_traffic.explain.players import (
     spread,
     window_groups,
 )
-from xai_traffic.explain.randomisation import cascading_randomisation, randomised
+from xai_traffic.explain.randomisation import (
+    cascading_randomisation,
+    complexity_rise,
+    label_randomisation,
+    randomised,
+)
+from xai_traffic.explain.removal import removed_logits
+from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
+from xai_traffic.explain.road import Road, road
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
+from xai_traffic.explain.sensitivity_n import random_subsets, sensitivity_n
 from xai_traffic.explain.shapley import exact_shapley, kernel_shap
 from xai_traffic.explain.smoothing import smooth_grad, var_grad
 from xai_traffic.explain.sparseness import gini
 from xai_traffic.explain.stability import gaussian, infidelity, max_sensitivity
+from xai_traffic.explain.sufficiency import sufficiency
 from xai_traffic.explain.token_grid import lay_over
+from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
+    "ATTENTIVE",
+    "FAIL",
+    "LIMITS",
     "METHODS",
-    "NEED_ATTENTION",
+    "METRICS",
+    "PASS",
     "PER_BYTE",
+    "QUICK",
+    "STEPS_AGAIN",
+    "WARN",
     "Attribution",
+    "Card",
+    "Check",
     "Counterfactual",
     "Curves",
+    "Explainer",
     "PlayerValues",
     "Relevance",
+    "Removal",
+    "Road",
     "Shares",
+    "Traffic",
     "ablation_cam",
     "attention",
     "attention_layers",
@@ -75,14 +107,23 @@ __all__ = [
     "blur_ig",
     "blurred_baselines",
     "byte_shares",
+    "card",
     "cascading_randomisation",
+    "closed_up",
+    "completeness_error",
+    "complexity_rise",
+    "comprehensiveness",
     "counterfactual",
     "deletion_curves",
+    "draw_packets",
+    "drawn_fields",
+    "drawn_packets",
     "edges",
     "eigen_cam",
     "empty_packets",
     "exact_shapley",
     "expected_gradients",
+    "faithfulness",
     "field_groups",
     "field_units",
     "gaussian",
@@ -98,25 +139,35 @@ __all__ = [
     "input_dependence",
     "integrated_gradients",
     "kernel_shap",
+    "label_randomisation",
     "lay_over",
     "layer_cam",
     "lrp",
     "masked_logits",
     "max_sensitivity",
     "mean_baseline",
+    "measure",
     "occlusion",
     "owen_values",
     "packet_groups",
+    "pixel_flipping",
     "random_attributions",
+    "random_subsets",
     "randomised",
+    "removed_logits",
     "rise",
+    "road",
     "score_cam",
+    "sensitivity_n",
     "session_fields",
+    "session_groups",
     "smooth_grad",
     "spearman",
     "spread",
+    "sufficiency",
     "tiles_of",
     "top_k_overlap",
+    "traffic_of",
     "uniform_baselines",
     "var_grad",
     "window_groups",

@@ -49,23 +49,20 @@ def top_k_overlap(a, b, k: int, keep=None) -> np.ndarray:
     return np.array(found)
 
 
-def input_dependence(maps, keep=None) -> float:
-    """Return the mean correlation of the explanations of different examples, -1 to 1.
+def input_dependence(maps, keep=None, apart=None) -> np.ndarray:
+    """Return each explanation's mean correlation with those of other examples, float64 [B].
 
     Near 1 the maps say the same of every input, and so nothing of any: a pair of heat maps that
     was published for two sessions has 0.987. Pearson's correlation over the values that are
-    padding in neither of the two; pairs without variation do not count.
+    padding in neither of the two. NaN where there is no other one, or none that varies.
 
     Args:
         maps: float [B, ...], one explanation each, of one target or many.
         keep: bool [B, ...], what is no padding; None for all.
-
-    Raises:
-        ValueError: there are fewer than two maps, or none that vary.
+        apart: [B], such as verdicts: only examples that differ in it are compared. Sessions of one
+            class may be alike, and their maps with good reason.
     """
     maps = np.asarray(maps, np.float64)
-    if len(maps) < 2:
-        raise ValueError("input dependence compares explanations of at least two examples")
     maps = maps.reshape(len(maps), -1)
     held = np.ones_like(maps) if keep is None else np.asarray(keep, bool).reshape(maps.shape)
     w, x = np.asarray(held, np.float64), np.where(held, maps, 0.0)
@@ -77,11 +74,10 @@ def input_dependence(maps, keep=None) -> float:
         scale = np.sqrt(np.maximum(variance, 0) * np.maximum(variance.T, 0))
         varies = scale > 1e-12 * np.maximum(np.sqrt(squares * squares.T), 1e-300)
         correlation = np.where(varies, covariance / scale, np.nan)
-    pairs = correlation[np.triu_indices(len(maps), 1)]
-    pairs = pairs[np.isfinite(pairs)]
-    if not len(pairs):
-        raise ValueError("no two explanations vary over values that both have")
-    return float(pairs.mean())
+    names = np.arange(len(maps)) if apart is None else np.asarray(apart)
+    counted = np.isfinite(correlation) & (names[:, None] != names)
+    total = np.where(counted, correlation, 0.0).sum(1)
+    return np.divide(total, counted.sum(1), out=np.full(len(maps), np.nan), where=counted.any(1))
 
 
 def _pairs(a, b, keep):

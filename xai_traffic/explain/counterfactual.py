@@ -11,6 +11,7 @@ import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import masked_logits, present_players
+from xai_traffic.explain.removal_functions import Removal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ def counterfactual(
     scores=None,
     limit: int = 1 << 14,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[Counterfactual]:
     """Find for each example a smallest set of players whose removal turns the verdict.
@@ -54,8 +56,8 @@ def counterfactual(
     two, and so on up to that size, as long as `limit` allows: this proves it or finds fewer.
 
     Args:
-        f, params, x, groups, baseline, memory_budget: as for `masked_logits`; f needs two or more
-            classes.
+        f, params, x, groups, baseline, removal, memory_budget: as for `masked_logits`; f needs two
+            or more classes.
         scores: float [B, P], such as Shapley values or `occlusion`: the highest goes first. None
             takes how far the verdict's lead over the next class falls without the player.
         limit: most sets that are tried for each example in the search by size.
@@ -69,7 +71,14 @@ def counterfactual(
     def logits(removed: list[np.ndarray]) -> list[np.ndarray]:
         kept = [~own for own in removed]
         return masked_logits(
-            f, params, x, groups, kept, baseline=baseline, memory_budget=memory_budget
+            f,
+            params,
+            x,
+            groups,
+            kept,
+            baseline=baseline,
+            removal=removal,
+            memory_budget=memory_budget,
         )
 
     start = [_sets([(), *((player,) for player in own)], players) for own in present]

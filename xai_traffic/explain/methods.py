@@ -61,7 +61,7 @@ PER_BYTE = (
 )
 """Methods that give every byte a signed value of its own."""
 
-NEED_ATTENTION = ("attn_lrp", "attention", "gradient_weighted_attention")
+ATTENTIVE = ("attn_lrp", "attention", "gradient_weighted_attention")
 """Methods for transformers: of a model without attention they say nothing, or nothing new."""
 
 LRP = {"lrp_epsilon": "epsilon", "lrp_gamma": "composite", "lrp_alpha_beta": "alpha_beta"}
@@ -78,6 +78,10 @@ CAMS = {
     "ablation_cam": ablation_cam,
 }
 """Methods that weigh an activation of the model, all called alike."""
+
+
+TOLERANCE = 1e-3
+"""Completeness error, relative, that Integrated Gradients are asked for unless told otherwise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +116,16 @@ def attribute(
             only.
         extent: (height, width) of the part of the image that f reads; None for all of it.
         options: handed to the method. Integrated Gradients begin at `empty_packets` unless they
-            name baselines.
+            name baselines, and take the steps that TOLERANCE needs unless they name another, their
+            steps or their rule.
 
     Raises:
         ValueError: the method is unknown or cannot explain f.
     """
     if method == "integrated_gradients":
         options.setdefault("baselines", empty_packets(x))
+        if not {"steps", "rule"} & options.keys():
+            options.setdefault("tolerance", TOLERANCE)
         return Attribution(*integrated_gradients(f, params, x, target, **options))
     if method == "integrated_gradients_seed":
         options = {"steps": 50, "rule": "trapezoid", **options}

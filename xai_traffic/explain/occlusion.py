@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import masked_targets, present_players
+from xai_traffic.explain.removal_functions import Removal
 
 
 def occlusion(
@@ -16,6 +19,7 @@ def occlusion(
     target=None,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> np.ndarray:
     """Return the target's logit at x less that with each player replaced by the baseline.
@@ -25,7 +29,7 @@ def occlusion(
     neither gets anything: either can be spared.
 
     Args:
-        f, x, groups, baseline, memory_budget: as for `masked_logits`.
+        f, x, groups, baseline, removal, memory_budget: as for `masked_logits`.
         target: class, int or int32 [B]; None explains the class with the highest logit.
 
     Returns:
@@ -42,7 +46,15 @@ def occlusion(
         mask[np.arange(len(own)) + 1, own] = False
         masks.append(mask)
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     result = np.zeros((len(x), players))
     for row, (own, values) in enumerate(zip(present, logits, strict=True)):

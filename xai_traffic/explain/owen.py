@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import PlayerValues, masked_targets, present_players
+from xai_traffic.explain.removal_functions import Removal
 from xai_traffic.explain.shapley import (
     SAMPLES,
     all_masks,
@@ -29,6 +32,7 @@ def owen_values(
     samples: int = SAMPLES,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> PlayerValues:
     """Return Owen values: Shapley values of players that come and go packet by packet.
@@ -38,7 +42,7 @@ def owen_values(
     the game among coalitions. Where each is one player they are the Shapley values.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         coalitions: int [P] or [B, P], the coalition (packet) of each player.
         samples: about the most masks an example; where all that matter are no more it is exact,
             above it orders are drawn, each with its reverse, at least 8 of them.
@@ -66,7 +70,15 @@ def owen_values(
         on_all_players(own, players, plan[1]) for own, plan in zip(present, plans, strict=True)
     ]
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     rows = []
     for (exact, _, steps), values in zip(plans, logits, strict=True):

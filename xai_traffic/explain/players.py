@@ -24,6 +24,10 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
+from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
+
+CPU_AT_ONCE = 64
+"""Most masked examples in one call on CPU: larger calls leave the caches and gain nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +157,10 @@ def masked_logits(
     masks,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
-    """Return the logits of f with some players kept and all others replaced by the baseline.
+    """Return the logits of f with some players kept and all others removed.
 
     All (example, mask) pairs run in calls of one size, whatever example they belong to.
 
@@ -166,13 +171,15 @@ def masked_logits(
         masks: bool [M, P] for all examples, or a list of B arrays [M of that example, P]; True
             keeps a player.
         baseline: what replaces a value, broadcast to x's shape.
+        removal: makes the inputs instead; of several the mean of the logits is taken.
         memory_budget: bytes that one call may take, see `examples_at_once`.
 
     Returns:
         For each example float32 [M, K].
 
     Raises:
-        ValueError: see `as_groups`; or masks do not fit the players.
+        ValueError: see `as_groups`; masks do not fit the players; there are both a baseline and a
+            removal; or a removal that keeps all does not return x.
     """
     x = as_float(x)
     groups, players = as_groups(groups, x)
@@ -185,11 +192,21 @@ def masked_logits(
     # The last column keeps what belongs to no player.
     flat = np.pad(np.concatenate(each), ((0, 0), (0, 1)), constant_values=True)
     places = np.where(groups < 0, players, groups)
+    removals = as_removals(removal, baseline)
+    # Powers of two: calls of other numbers of masks find their program compiled.
+    size = masked_at_once(f, params, x, memory_budget)
+    size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
+    if removals and len(rows):
+
+        def keep_of(part: slice) -> np.ndarray:
+            own = places[rows[part]]
+            kept = np.take_along_axis(flat[part], own.reshape(len(own), -1), axis=1)
+            return kept.reshape(own.shape)
+
+        logits = logits_without(f, params, x, rows, keep_of, removals, size)
+        return np.split(logits, np.cumsum(counts)[:-1])
     start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
     call = compiled(_masked, f)
-    # Powers of two: calls of other numbers of masks find their program compiled.
-    size = examples_at_once(f, params, x, memory_budget)
-    size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
     missing = -len(rows) % size
     rows, flat = np.pad(rows, (0, missing)), np.pad(flat, ((0, missing), (0, 0)))
     places = jnp.asarray(places)
@@ -210,6 +227,7 @@ def masked_targets(
     target=None,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> list[np.ndarray]:
     """Return the target's logit on masks, for each example float64 [M].
@@ -220,9 +238,22 @@ def masked_targets(
     at_once = examples_at_once(f, params, x, memory_budget)
     target = np.asarray(resolve_target(f, params, x, target, at_once))
     logits = masked_logits(
-        f, params, x, groups, masks, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     return [np.float64(own[:, k]) for own, k in zip(logits, target, strict=True)]
+
+
+def masked_at_once(f: ModelFunction, params, x: jax.Array, memory_budget: int | None) -> int:
+    """Return how many masked examples one call takes; see `CPU_AT_ONCE`."""
+    size = examples_at_once(f, params, x, memory_budget)
+    return min(size, CPU_AT_ONCE) if jax.default_backend() == "cpu" else size
 
 
 def _masked(f, params, x, places, start, rows, masks) -> jax.Array:

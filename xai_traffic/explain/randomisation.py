@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import entropy
 
 from xai_traffic.explain.agreement import spearman
 
@@ -98,6 +99,84 @@ def cascading_randomisation(
     for count, layer in enumerate(layers, start=1):
         found = mean_map(randomised(params, layers[:count], shuffle))
         yield layer, spearman(before, found, keep)
+
+
+def complexity_rise(
+    explain: Explainer,
+    params: Any,
+    x: jax.Array,
+    layers: Sequence[str],
+    rng: jax.Array,
+    *,
+    keep: np.ndarray | None = None,
+    bins: int = 100,
+) -> np.ndarray:
+    """Return by what part an explanation's entropy rises when all layers are shuffled.
+
+    Source: Hedström et al., Sanity Checks Revisited, 2024, the efficient form: a model that knows
+    nothing must be explained by maps that say less. It compares no two maps, so noise in both does
+    not pass for a loss of likeness. Above 0 is as it should be.
+
+    Args:
+        explain, params, x, rng, keep: as for `cascading_randomisation`.
+        layers: all that is shuffled, names as for `randomised`.
+        bins: of the histogram of an explanation's values, signed, whose entropy it is.
+
+    Returns:
+        float64 [B], (after - before) / before; NaN where the entropy was 0.
+
+    Raises:
+        ValueError: see `randomised`; bins are fewer than 2.
+    """
+    if bins < 2:
+        raise ValueError(f"{bins} bins have no entropy: at least 2 are needed")
+    shuffle, _ = jax.random.split(rng)  # as in `cascading_randomisation`: of one key, one model
+    before, after = (
+        _entropies(explain(each, x), keep, bins)
+        for each in (params, randomised(params, layers, shuffle))
+    )
+    found = np.full(len(before), np.nan)
+    return np.divide(after - before, before, out=found, where=before > 0)
+
+
+def label_randomisation(
+    explain: Explainer,
+    params: Any,
+    permuted: Any,
+    x: jax.Array,
+    *,
+    keep: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return how like explanations are to those of a model that learned permuted labels.
+
+    The data randomisation test of the same paper: a model that fits labels without meaning has
+    learned nothing of the data, and an explanation that looks the same for both shows the input.
+
+    Args:
+        explain: called with both sets of parameters; close over model function and targets.
+        params: of the model as it was trained.
+        permuted: of the same model trained on permuted labels, to a like training accuracy.
+        x: float [B, ...].
+        keep: bool, of the shape that `explain` returns: what is no padding; None for all.
+
+    Returns:
+        float64 [B]: Spearman's correlation of |attribution|.
+
+    Raises:
+        ValueError: the two sets of parameters are not of one model.
+    """
+    shapes = [jax.tree.map(np.shape, each) for each in (params, permuted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the two sets of parameters differ in names or shapes: not of one model")
+    found = [np.abs(np.asarray(explain(each, x), np.float64)) for each in (params, permuted)]
+    return spearman(*found, keep)
+
+
+def _entropies(maps: Any, keep: np.ndarray | None, bins: int) -> np.ndarray:
+    maps = np.asarray(maps, np.float64)
+    held = np.ones(maps.shape, bool) if keep is None else np.asarray(keep, bool)
+    counts = [np.histogram(own[at], bins)[0] for own, at in zip(maps, held, strict=True)]
+    return np.array([entropy(each) if each.any() else np.nan for each in counts])
 
 
 def _begins(path: str, name: str) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import masked_targets, present_players
+from xai_traffic.explain.removal_functions import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 
@@ -20,6 +23,7 @@ def rise(
     kept: float = 0.5,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean logit over the masks that keep a player, less that over all masks.
@@ -30,7 +34,7 @@ def rise(
     linear model's player gets (1 - kept) times what it adds.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         samples: masks an example.
         kept: chance of a player to be kept, above 0 and below 1.
         seed: of the draw; the same masks for examples with as many players.
@@ -55,7 +59,15 @@ def rise(
     ]
     masks = [on_all_players(own, players, part) for own, part in zip(present, drawn, strict=True)]
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     values, errors = np.zeros((2, len(x), players))
     for row, (own, part, logit) in enumerate(zip(present, drawn, logits, strict=True)):

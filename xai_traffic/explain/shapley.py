@@ -7,11 +7,13 @@ the baseline to x, whatever the precision of f.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import PlayerValues, masked_targets, present_players
+from xai_traffic.explain.removal_functions import Removal
 
 EXACT_PLAYERS = 12
 """Most players whose 2^n masks are all tried."""
@@ -28,6 +30,7 @@ def exact_shapley(
     target=None,
     *,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> PlayerValues:
     """Return the Shapley values of up to 12 players an example, from all 2^n masks.
@@ -47,7 +50,15 @@ def exact_shapley(
         )
     masks = [on_all_players(own, players, all_masks(len(own))) for own in present]
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     rows = [(shapley_of(v), np.zeros(v.size.bit_length() - 1), v[-1] - v[0], True) for v in logits]
     return gather_players(present, players, rows)
@@ -63,6 +74,7 @@ def kernel_shap(
     samples: int = SAMPLES,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> PlayerValues:
     """Estimate Shapley values as the weighted regression of the logit on masks.
@@ -73,7 +85,7 @@ def kernel_shap(
     whose masks are no more than `samples` are computed exactly.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         samples: masks an example, at least 4 for each of its players.
         seed: of the draw; the same for all examples.
 
@@ -93,7 +105,15 @@ def kernel_shap(
     ]
     masks = [on_all_players(own, players, part) for own, part in zip(present, drawn, strict=True)]
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     rows = []
     for exact, part, values in zip(whole, drawn, logits, strict=True):
@@ -154,6 +174,8 @@ def _regress(masks: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def on_all_players(own: np.ndarray, players: int, masks: np.ndarray) -> np.ndarray:
     """Widen masks over an example's own players to all P; the others change nothing."""
+    if len(own) == players:
+        return masks  # all of them: thousands, as bytes are, take long to put one by one
     result = np.ones((len(masks), players), bool)
     result[:, own] = masks
     return result

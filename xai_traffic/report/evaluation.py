@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.evaluate import evaluate_split, own_dataset
+from xai_traffic.evaluation.explanations import explanation_metrics
 from xai_traffic.report.plots import write_evaluation_plots
 from xai_traffic.training.logging import EventWriter, cut_events
 from xai_traffic.training.result import write_json
@@ -37,4 +39,28 @@ def write_evaluation(
         for name in ("accuracy", "macro_f1", "mcc", "expected_calibration_error"):
             events.scalar(f"evaluation/{name}", result[name], step=run.step)
     write_json(path, result)  # last: where it stands, all stands
+    return result, path
+
+
+def write_explanation_metrics(
+    run: Run,
+    split: str = "test",
+    data: str | pathlib.Path | None = None,
+    *,
+    methods: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> tuple[dict, pathlib.Path]:
+    """Measure a run's explanations on a split and write `RUN/explanations-<split>.json`.
+
+    Args:
+        run, split, data: as for `write_evaluation`.
+        methods, limit: as for `explanation_metrics`.
+
+    Returns:
+        (what `evaluation.explanations.explanation_metrics` returns, path of the JSON file).
+    """
+    dataset = open_dataset(data) if data else own_dataset(run)
+    result = explanation_metrics(run, dataset, split, methods=methods, limit=limit)
+    path = run.path / f"explanations-{split}.json"
+    write_json(path, result)
     return result, path

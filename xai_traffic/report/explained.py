@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,11 +16,9 @@ from xai_traffic.capture.masking import apply_mask, hidden
 from xai_traffic.capture.records import TILE
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.explanations import explain_images, measure_images
 from xai_traffic.explain.token_grid import TILE_SIDE
 from xai_traffic.training.run import Run
-
-FINE_STEPS = 200
-"""Nodes of a second try, where a model is too rough between baseline and session for 50."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +38,7 @@ class Explained:
         attributions: float32 [128, 128] by method.
         shares: by method.
         completeness_error: in logits, by method that has one.
+        metrics: of `explain.METRICS`, by method and name; NaN where there is none.
         heads: attention of the class token, float32 [layers, heads, rows, columns], or None.
         extent: height and width of the part of the image that the model reads.
     """
@@ -56,6 +55,7 @@ class Explained:
     attributions: dict[str, np.ndarray]
     shares: dict[str, explain.Shares]
     completeness_error: dict[str, float]
+    metrics: dict[str, dict[str, float]]
     heads: np.ndarray | None
     extent: tuple[int, int]
 
@@ -75,6 +75,15 @@ class Explained:
         across = self.image.shape[1] // TILE_SIDE
         rows = max(1, -(-len(self.packets) // across))
         return min(height, rows * TILE_SIDE), width
+
+    @property
+    def held(self) -> np.ndarray:
+        """Tell which pixels are bytes that the model reads, bool [128, 128]."""
+        return explain.packet_groups(self.packets["length"][: self.read])[..., 0] >= 0
+
+    def card(self, method: str | None = None) -> explain.Card:
+        """Return the card of a method's explanation."""
+        return explain.card(self.metrics[method or self.leading])
 
     @property
     def leading(self) -> str:
@@ -110,7 +119,7 @@ def methods_for(run: Run, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     for name in asked:
         if name not in explain.METHODS:
             raise RunError(f"method {name!r} is unknown: choose from {', '.join(explain.METHODS)}")
-    refused = [name for name in asked if name in explain.NEED_ATTENTION and not has_attention]
+    refused = [name for name in asked if name in explain.ATTENTIVE and not has_attention]
     if refused:
         raise RunError(
             f"method {refused[0]!r} explains transformers, and this run's model is "
@@ -128,6 +137,7 @@ def explain_sessions(
     methods: tuple[str, ...],
     *,
     masked: bool,
+    metrics: Sequence[str] = explain.QUICK,
 ) -> list[Explained]:
     """Explain the verdicts on some sessions.
 
@@ -138,6 +148,7 @@ def explain_sessions(
         packets: packet rows of each, a pyarrow table.
         methods: as `methods_for` returns them.
         masked: the tiles are masked already; else the run's mask is applied for the model.
+        metrics: names of `explain.METRICS`, see `compare_sessions` for the input dependence.
     """
     mask = run.rules.mask
     rows = [packet_rows_of(table) for table in packets]
@@ -145,26 +156,13 @@ def explain_sessions(
     counts = np.array([len(part) for part in seen], np.int64)
     images = images_of(np.concatenate(seen), np.cumsum(counts) - counts, counts)
     targets = np.array([run.classes.index(verdict["label"]) for verdict in verdicts], np.int32)
-    x = jnp.asarray(images[..., None], jnp.float32)
+    fields = [
+        [dissect(tile, row) for tile, row in zip(part, own, strict=True)]
+        for part, own in zip(tiles, rows, strict=True)
+    ]
     model = run.model
-    attribute = functools.partial(
-        explain.attribute,
-        f=model.apply,
-        params=run.variables,
-        x=x,
-        target=targets,
-        extent=model.extent,
-    )
-
-    found = {}
-    for name in methods:
-        try:
-            found[name] = attribute(name)
-            if name == "integrated_gradients" and (missed := _missed(found[name])).any():
-                fine = attribute(name, steps=FINE_STEPS)
-                found[name] = _replaced(found[name], fine, missed)
-        except ValueError as error:
-            raise RunError(f"{name} cannot explain {model.name}: {error}") from error
+    found = explain_images(run, images, targets, methods)
+    measured = measure_images(run, images, targets, found, fields, metrics)
     values = {name: np.asarray(part.attributions) for name, part in found.items()}
     errors = {
         name: np.asarray(part.completeness_error)
@@ -173,6 +171,7 @@ def explain_sessions(
     }
     heads = None
     if "attention" in methods:
+        x = jnp.asarray(images[..., None], jnp.float32)
         heads = np.asarray(explain.attention(model.apply, run.variables, x, extent=model.extent))
 
     result = []
@@ -186,7 +185,7 @@ def explain_sessions(
                 bytes=np.asarray(tiles[i]),
                 hidden=hidden(tiles[i], own, mask),
                 image=images[i],
-                fields=[dissect(tile, row) for tile, row in zip(tiles[i], own, strict=True)],
+                fields=fields[i],
                 words=[describe(tile, row) for tile, row in zip(tiles[i], own, strict=True)],
                 attributions={name: part[i] for name, part in values.items()},
                 shares={
@@ -194,6 +193,10 @@ def explain_sessions(
                     for name, part in values.items()
                 },
                 completeness_error={name: float(part[i]) for name, part in errors.items()},
+                metrics={
+                    name: {metric: float(part[i]) for metric, part in own_metrics.items()}
+                    for name, own_metrics in measured.items()
+                },
                 heads=None if heads is None else heads[i],
                 extent=model.extent,
             )
@@ -201,20 +204,24 @@ def explain_sessions(
     return result
 
 
-def _missed(found: explain.Attribution) -> np.ndarray:
-    """Tell which sessions' attributions miss the logit's rise by more than a twentieth."""
-    rise = np.abs(np.asarray(found.attributions).sum((1, 2), dtype=float))
-    return np.asarray(found.completeness_error) > np.maximum(0.05 * rise, 0.005)
-
-
-def _replaced(
-    found: explain.Attribution, fine: explain.Attribution, missed: np.ndarray
-) -> explain.Attribution:
-    # Only those that missed: what is said of a session must not depend on its neighbours.
-    return explain.Attribution(
-        jnp.where(missed[:, None, None], fine.attributions, found.attributions),
-        jnp.where(missed, fine.completeness_error, found.completeness_error),
-    )
+def compare_sessions(sessions: list[Explained]) -> list[Explained]:
+    """Add to the metrics of each session how like its maps are to those of other verdicts."""
+    if not sessions:
+        return sessions
+    verdicts = [explained.target for explained in sessions]
+    held = np.stack([explained.held for explained in sessions])
+    found: list[dict[str, dict[str, float]]] = [{} for _ in sessions]
+    for name in sessions[0].attributions:
+        maps = np.stack([explained.attributions[name] for explained in sessions])
+        for own, alike in zip(found, explain.input_dependence(maps, held, verdicts), strict=True):
+            own[name] = {"input_dependence": float(alike)}
+    return [
+        dataclasses.replace(
+            explained,
+            metrics={name: {**explained.metrics[name], **own[name]} for name in own},
+        )
+        for explained, own in zip(sessions, found, strict=True)
+    ]
 
 
 def _attention_layers(run: Run) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from xai_traffic import explain
 from xai_traffic.capture.masking import apply_mask
 from xai_traffic.capture.reader import find_captures
 from xai_traffic.capture.sessions import Sessions, read_capture_by
@@ -18,7 +19,12 @@ from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import judge, verdicts
 from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.folder import whole_folder
-from xai_traffic.report.explained import Explained, explain_sessions, methods_for
+from xai_traffic.report.explained import (
+    Explained,
+    compare_sessions,
+    explain_sessions,
+    methods_for,
+)
 from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
 from xai_traffic.report.jsonl import write_jsonl
@@ -57,6 +63,7 @@ def explain_run(
     sessions: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
     limit: int = LIMIT,
+    metrics: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Judge sessions by a run, explain some of them, and write what came out into a new folder.
@@ -72,6 +79,7 @@ def explain_run(
             few, at most `limit`: of each verdict the surest, those judged wrongly, then more.
         methods: names of `explain.METHODS`; by default all of Integrated Gradients, Grad-CAM and
             attention that suit the model.
+        metrics: measure all of `explain.METRICS`, not only the quick ones that the cards need.
         overwrite: replace `out`, if it holds nothing but an earlier report.
 
     Returns:
@@ -104,7 +112,9 @@ def explain_run(
         sources = _judge_captures(run, found, failures, faults)
     chosen = _choose(sources, sessions, limit)
 
-    explained = _explain(run, sources, chosen, chosen_methods, masked=dataset is not None)
+    names = tuple(explain.METRICS) if metrics else explain.QUICK
+    masked = dataset is not None
+    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=names)
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
@@ -226,6 +236,7 @@ def _explain(
     methods: tuple[str, ...],
     *,
     masked: bool,
+    metrics: Sequence[str],
 ) -> list[Explained]:
     explained: list[Explained] = []
     # A few at a time: the progress is seen, and memory is the methods' own care.
@@ -240,8 +251,9 @@ def _explain(
             [packets for _, packets in held],
             methods,
             masked=masked,
+            metrics=metrics,
         )
-    return explained
+    return compare_sessions(explained)
 
 
 def _stem(number: int, explained: Explained) -> str:

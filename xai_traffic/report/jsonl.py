@@ -12,6 +12,9 @@ A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`,
                              from the baseline to the session; null where a method has none
         rise                 sum of the attributions in logits where a method is complete, else null
         padding              part of all |attribution| that fell upon padding, 0 to 1
+        metrics              by name (`explain.METRICS`), a number or null where there is none
+        card                 how far to believe it: `grade` (PASS, WARN, FAIL), `conclusion` in one
+                             sentence, `checks`: [{"metric", "value", "grade", "says"}]
         fields               share of every protocol field over the whole session, largest first:
                              [{"field", "share"}]
         packets              in session order, one for each packet that has a tile (64 at most):
@@ -31,12 +34,14 @@ not ASCII, and every control character.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from xai_traffic.explain import PER_BYTE, session_fields
+from xai_traffic.explain import PER_BYTE, Card, session_fields
 from xai_traffic.report.explained import Explained
 
 TOP_FIELDS = 8
@@ -64,6 +69,14 @@ def line_of(explained: Explained, mask: str) -> dict[str, Any]:
     }
 
 
+def _card(card: Card) -> dict[str, Any]:
+    return {
+        "grade": card.grade,
+        "conclusion": card.conclusion,
+        "checks": [dataclasses.asdict(check) for check in card.checks],
+    }
+
+
 def _method(explained: Explained, name: str) -> dict[str, Any]:
     shares = explained.shares[name]
     signed = shares.signed.sum(1) if name in PER_BYTE else None
@@ -72,6 +85,11 @@ def _method(explained: Explained, name: str) -> dict[str, Any]:
         "completeness_error": explained.completeness_error.get(name),
         "rise": float(explained.attributions[name].sum(dtype=float)) if complete else None,
         "padding": round(shares.padding, 9),
+        "metrics": {
+            metric: value if math.isfinite(value) else None
+            for metric, value in explained.metrics[name].items()
+        },
+        "card": _card(explained.card(name)),
         "fields": [
             {"field": field, "share": round(share, 9)}
             for field, share in session_fields(shares, explained.fields).items()

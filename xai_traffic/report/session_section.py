@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.explain import METHODS, PER_BYTE, session_fields
+from xai_traffic.report.cards import cards, conclusion
 from xai_traffic.report.charts import bar, share_chart
 from xai_traffic.report.explained import Explained
 from xai_traffic.report.figures import LEFT_OUT
@@ -52,6 +53,7 @@ def session_section(
             '<div class="columns"><div>',
             "<h3>What the verdict rests on</h3>",
             _words(explained, key, ranked),
+            conclusion(explained.card()),
             "</div><div>",
             "<h3>Fields, over the whole session</h3>",
             _fields(explained),
@@ -59,6 +61,7 @@ def session_section(
             _pictures(explained, pictures),
             _charts(explained, key, dumped),
             _dumps(explained, key, dumped, ranked, rules),
+            cards(explained),
             "</section>",
         ]
     )
