@@ -1,17 +1,22 @@
 """The explain verb: what it writes, that its numbers agree, and what it refuses."""
 
+import dataclasses
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from explained_run import CLASSES, make_run, write_capture
 from PIL import Image
 
+from xai_traffic import explain
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import classify
+from xai_traffic.models import build
+from xai_traffic.report.explained import methods_for
 from xai_traffic.report.explanations import explain_run
 from xai_traffic.terminal import printable
 
@@ -86,6 +91,18 @@ def test_the_model_is_explained_on_what_it_was_shown(made):
     expected = explain.byte_shares(values[0], lengths).packets()
     packets = lines_of(written)[0]["methods"]["integrated_gradients"]["packets"]
     np.testing.assert_allclose([packet["share"] for packet in packets], expected, atol=1e-4)
+
+
+def test_methods_for_transformers_are_refused_for_other_models(made):
+    run = dataclasses.replace(
+        made[0], model=build("vgg19", len(CLASSES), variant="debug"), variables=None
+    )
+    run = dataclasses.replace(run, variables=run.model.init(jax.random.key(0)))
+    for name in explain.ATTENTIVE:
+        with pytest.raises(RunError, match=f"'{name}' explains transformers.* is vgg19"):
+            methods_for(run, (name, "lrp_gamma"))
+        assert name in methods_for(made[0], (name, "lrp_gamma"))
+    assert methods_for(run, ("lrp_gamma", "gradient")) == ("gradient", "lrp_gamma")
 
 
 def test_figures_are_pictures_of_their_size(made):

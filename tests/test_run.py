@@ -62,7 +62,7 @@ def test_validation_loss_is_that_of_the_loaded_run(run, result, dataset):
     assert loss == pytest.approx(result[1]["best"]["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["gradient_x_input", "grad_cam", "attention"])
+@pytest.mark.parametrize("method", ["gradient_x_input", "grad_cam", "attention", "attn_lrp"])
 def test_explains(run, dataset, method):
     found = run.explain(dataset.images([0, 1]), method)
     assert found.shape == (2, 128, 128) and found.dtype == np.float32

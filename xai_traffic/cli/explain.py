@@ -30,8 +30,8 @@ def add(verbs) -> None:
     verb.add_argument(
         "--methods",
         metavar="NAME,NAME",
-        help="names that the library knows (default: integrated_gradients, grad_cam, and attention "
-        "where the model has it)",
+        help="names that the library knows, such as lrp_gamma (default: integrated_gradients, "
+        "grad_cam, and attention where the model has it)",
     )
     verb.add_argument(
         "--metrics", action="store_true", help="measure all that tells how far to believe them"

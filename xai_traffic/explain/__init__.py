@@ -21,13 +21,21 @@ from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.faithfulness import faithfulness
 from xai_traffic.explain.field_replacement import drawn_fields
 from xai_traffic.explain.grad_cam import grad_cam
+from xai_traffic.explain.gradient_weighted_attention import gradient_weighted_attention
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
     empty_packets,
     integrated_gradients,
     uniform_baselines,
 )
-from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
+from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
+from xai_traffic.explain.methods import (
+    ATTENTIVE,
+    METHODS,
+    PER_BYTE,
+    Attribution,
+    attribute,
+)
 from xai_traffic.explain.metrics import (
     METRICS,
     QUICK,
@@ -70,30 +78,32 @@ from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
     "ATTENTIVE",
-    "FAIL",
-    "LIMITS",
-    "METHODS",
-    "METRICS",
-    "PASS",
-    "PER_BYTE",
-    "QUICK",
-    "STEPS_AGAIN",
-    "WARN",
     "Attribution",
     "Card",
     "Check",
     "Counterfactual",
     "Curves",
     "Explainer",
+    "FAIL",
+    "LIMITS",
+    "METHODS",
+    "METRICS",
+    "PASS",
+    "PER_BYTE",
     "PlayerValues",
+    "QUICK",
+    "Relevance",
     "Removal",
     "Road",
+    "STEPS_AGAIN",
     "Shares",
     "Traffic",
+    "WARN",
     "ablation_cam",
     "attention",
     "attention_layers",
     "attention_rollout",
+    "attn_lrp",
     "attribute",
     "blur_ig",
     "blurred_baselines",
@@ -122,6 +132,7 @@ __all__ = [
     "grad_cam",
     "grad_cam_plus_plus",
     "gradient",
+    "gradient_weighted_attention",
     "gradient_x_input",
     "guided_ig",
     "hires_cam",
@@ -132,6 +143,7 @@ __all__ = [
     "label_randomisation",
     "lay_over",
     "layer_cam",
+    "lrp",
     "masked_logits",
     "max_sensitivity",
     "mean_baseline",

@@ -36,15 +36,24 @@ def gradients_at(
     f: ModelFunction, layer: str, params, x: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return d(target logit)/d(activation) and the activation `layer` at x, both float32."""
-    activation = named_activations(f, params, x)[layer]
+    gradients, values = gradients_of(f, (layer,), params, x, target)
+    return gradients[layer], values[layer]
 
-    def score(tap):
-        logits, activations = f(params, x, taps={layer: tap})
-        return target_of(logits, target).sum(), activations[layer]
 
-    zeros = jnp.zeros(activation.shape, activation.dtype)
-    gradients, values = jax.grad(score, has_aux=True)(zeros)
-    return gradients.astype(jnp.float32), values.astype(jnp.float32)
+def gradients_of(
+    f: ModelFunction, layers: tuple[str, ...], params, x: jax.Array, target: jax.Array
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Return the same at several activations, by their names."""
+    shapes = named_activations(f, params, x)
+
+    def score(taps):
+        logits, activations = f(params, x, taps=taps)
+        return target_of(logits, target).sum(), {name: activations[name] for name in layers}
+
+    zeros = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in layers}
+    pair = jax.grad(score, has_aux=True)(zeros)
+    gradients, values = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), pair)
+    return gradients, values
 
 
 def as_images(f: ModelFunction, params, x, layer: str) -> jax.Array:

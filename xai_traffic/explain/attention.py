@@ -81,13 +81,30 @@ def attention_rollout(
     return _mapped(_rolled_out, f, params, x, extent, memory_budget, resize)
 
 
-def _mapped(kernel, f, params, x, extent, memory_budget, *options) -> jax.Array:
+def attention_names(f: ModelFunction, params, x) -> tuple[jax.Array, tuple[str, ...]]:
+    """Return x as float32 images, and the names of f's attention activations in order.
+
+    Raises:
+        ValueError: x holds no images, or f has no such activations.
+    """
     x = as_float(x)
     if x.ndim != 4:
         raise ValueError(f"attention explains images [B, H, W, C], and x has shape {x.shape}")
     names = attention_layers(f, params, x)
     if not names:
         raise ValueError(f"f has no activation {PREFIX}00: it is no transformer, or hides it")
+    return x, names
+
+
+def token_maps(flow: jax.Array, shape, extent, resize: str) -> jax.Array:
+    """Lay what the class token gets of each patch, of flow [B, T, T], over images of `shape`."""
+    patches = flow[:, 0, 1:]
+    maps = patches.reshape(patches.shape[0], *grid_of(patches.shape[-1], extent))
+    return lay_over(maps, shape, extent, resize)
+
+
+def _mapped(kernel, f, params, x, extent, memory_budget, *options) -> jax.Array:
+    x, names = attention_names(f, params, x)
     at_once = examples_at_once(f, params, x, memory_budget)
     call = compiled(kernel, f, names, tuple(extent or x.shape[1:3]), *options)
     return map_batches(lambda piece: call(params, piece), at_once, x)
@@ -107,6 +124,4 @@ def _rolled_out(f, names, extent, resize, params, x) -> jax.Array:
         step = (mean + jnp.eye(mean.shape[-1])) / 2
         step = step / step.sum(-1, keepdims=True)
         flow = step if flow is None else step @ flow
-    patches = flow[:, 0, 1:]
-    maps = patches.reshape(patches.shape[0], *grid_of(patches.shape[-1], extent))
-    return lay_over(maps, x.shape[1:3], extent, resize)
+    return token_maps(flow, x.shape[1:3], extent, resize)

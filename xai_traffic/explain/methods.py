@@ -16,12 +16,14 @@ from xai_traffic.explain.cams import (
     xgrad_cam,
 )
 from xai_traffic.explain.grad_cam import grad_cam
+from xai_traffic.explain.gradient_weighted_attention import gradient_weighted_attention
 from xai_traffic.explain.gradients import gradient, gradient_x_input
 from xai_traffic.explain.integrated_gradients import (
     empty_packets,
     integrated_gradients,
     uniform_baselines,
 )
+from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
 from xai_traffic.explain.model_function import ModelFunction
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
 
@@ -30,6 +32,10 @@ METHODS = {
     "integrated_gradients_seed": "Integrated Gradients, the seed study's variant",
     "gradient_x_input": "Gradient x input",
     "gradient": "Gradient",
+    "lrp_epsilon": "LRP, epsilon rule",
+    "lrp_gamma": "LRP, gamma rule in convolutions",
+    "lrp_alpha_beta": "LRP, alpha-beta rule",
+    "attn_lrp": "AttnLRP",
     "grad_cam": "Grad-CAM",
     "grad_cam_plus_plus": "Grad-CAM++",
     "hires_cam": "HiResCAM",
@@ -39,14 +45,27 @@ METHODS = {
     "score_cam": "Score-CAM",
     "ablation_cam": "Ablation-CAM",
     "attention": "Attention rollout",
+    "gradient_weighted_attention": "Gradient-weighted attention",
 }
 """Names and titles, those first that tell bytes apart."""
 
-PER_BYTE = ("integrated_gradients", "integrated_gradients_seed", "gradient_x_input", "gradient")
+PER_BYTE = (
+    "integrated_gradients",
+    "integrated_gradients_seed",
+    "gradient_x_input",
+    "gradient",
+    "lrp_epsilon",
+    "lrp_gamma",
+    "lrp_alpha_beta",
+    "attn_lrp",
+)
 """Methods that give every byte a signed value of its own."""
 
-ATTENTIVE = ("attention",)
-"""Methods that explain models with attention only."""
+ATTENTIVE = ("attn_lrp", "attention", "gradient_weighted_attention")
+"""Methods for transformers: of a model without attention they say nothing, or nothing new."""
+
+LRP = {"lrp_epsilon": "epsilon", "lrp_gamma": "composite", "lrp_alpha_beta": "alpha_beta"}
+"""Rules of the methods that are `lrp`."""
 
 CAMS = {
     "grad_cam": grad_cam,
@@ -71,7 +90,8 @@ class Attribution:
 
     Args:
         attributions: float32 [B, H, W].
-        completeness_error: float32 [B] in logits where the method has one, else None.
+        completeness_error: float32 [B], by how many logits the attributions miss what they should
+            sum to, where the method says what that is, else None.
     """
 
     attributions: jax.Array
@@ -117,6 +137,18 @@ def attribute(
         return Attribution(gradient(f, params, x, target, **options))
     if method in CAMS:
         return Attribution(CAMS[method](f, params, x, target, extent=extent, **options))
+    if method in LRP:
+        return _relevance(lrp(f, params, x, target, **{"rule": LRP[method], **options}))
+    if method == "attn_lrp":
+        return _relevance(attn_lrp(f, params, x, target, **options))
+    if method == "gradient_weighted_attention":
+        weighted = gradient_weighted_attention(f, params, x, target, extent=extent, **options)
+        return Attribution(weighted)
     if method == "attention":
         return Attribution(attention_rollout(f, params, x, extent=extent, **options))
     raise ValueError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+
+
+def _relevance(found: Relevance) -> Attribution:
+    # Of the logit attributions miss what biases kept: the conservation error counts that in.
+    return Attribution(found.attributions, abs(found.biases + found.lost))

@@ -111,7 +111,7 @@ def methods_for(run: Run, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the methods to run: those asked for, by default all that suit the model.
 
     Raises:
-        RunError: one is unknown, or is attention and the model has none.
+        RunError: one is unknown, or needs attention and the model has none.
     """
     has_attention = bool(_attention_layers(run))
     if not asked:
@@ -119,10 +119,11 @@ def methods_for(run: Run, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     for name in asked:
         if name not in explain.METHODS:
             raise RunError(f"method {name!r} is unknown: choose from {', '.join(explain.METHODS)}")
-    if "attention" in asked and not has_attention:
+    refused = [name for name in asked if name in explain.ATTENTIVE and not has_attention]
+    if refused:
         raise RunError(
-            f"method 'attention' explains transformers, and this run's model is {run.model.name}: "
-            "leave it out"
+            f"method {refused[0]!r} explains transformers, and this run's model is "
+            f"{run.model.name}: leave it out"
         )
     return tuple(name for name in explain.METHODS if name in asked)
 

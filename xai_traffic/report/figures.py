@@ -25,6 +25,9 @@ TILE_PIXELS = {2: 144, 4: 112, 8: 80}
 HEADS = {4: (2, 64), 8: (4, 32)}
 """Attention heads side by side, and a packet's side in pixels, for up to so many rows."""
 
+ATTENTION = ("attention", "gradient_weighted_attention")
+"""Methods that weigh packets by attention: shown by opacity, not in colours of heat."""
+
 LEFT_OUT = "rows without packets are left out"
 
 DIRECTION_COLOURS = ("#2f77c0", "#d9791c")
@@ -66,7 +69,7 @@ def overlay(explained: Explained, method: str) -> np.ndarray:
     values = explained.attributions[method]
     if method in PER_BYTE:
         return overlays.grey(image)
-    if method == "attention":
+    if method in ATTENTION:
         return overlays.attention_overlay(image, values)
     return overlays.heat_overlay(image, values)
 
@@ -154,7 +157,7 @@ def _framed(explained: Explained, method: str, title: str) -> Figure:
     if explained.shown != explained.extent:
         name += f"; {LEFT_OUT}"
     if right > 8:
-        shown.set_cmap("inferno" if method == "attention" else "jet")
+        shown.set_cmap("inferno" if method in ATTENTION else "jet")
         shown.set_clim(0, float(max(explained.attributions[method].max(), 1e-30)))
         bar = figure.add_axes(((wide + 18) / width, 8 / height, 14 / width, high / height))
         figure.colorbar(shown, cax=bar)

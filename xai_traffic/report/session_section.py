@@ -26,6 +26,8 @@ CAPTIONS = {
     "packet in most models.",
     "attention": "Attention rollout: what the class token looks at, through all layers. The same "
     "for every class.",
+    "gradient_weighted_attention": "Gradient-weighted attention: what the class token looks at for "
+    "the sake of this class, through all layers.",
     "attention_heads": "Attention of every head of the last layer, and of all layers below.",
 }
 PER_BYTE_CAPTION = "{}: the three regions that speak most for the verdict."
