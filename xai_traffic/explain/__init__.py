@@ -29,13 +29,7 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
-from xai_traffic.explain.methods import (
-    ATTENTIVE,
-    METHODS,
-    PER_BYTE,
-    Attribution,
-    attribute,
-)
+from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.metrics import (
     METRICS,
     QUICK,
@@ -78,27 +72,27 @@ from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
     "ATTENTIVE",
-    "Attribution",
-    "Card",
-    "Check",
-    "Counterfactual",
-    "Curves",
-    "Explainer",
     "FAIL",
     "LIMITS",
     "METHODS",
     "METRICS",
     "PASS",
     "PER_BYTE",
-    "PlayerValues",
     "QUICK",
+    "STEPS_AGAIN",
+    "WARN",
+    "Attribution",
+    "Card",
+    "Check",
+    "Counterfactual",
+    "Curves",
+    "Explainer",
+    "PlayerValues",
     "Relevance",
     "Removal",
     "Road",
-    "STEPS_AGAIN",
     "Shares",
     "Traffic",
-    "WARN",
     "ablation_cam",
     "attention",
     "attention_layers",
