@@ -9,6 +9,9 @@ import sys
 from xai_traffic.cli.options import DONE, add_json
 from xai_traffic.terminal import log, show_table
 
+COLUMNS = 5
+"""Metrics in one table."""
+
 
 def add(verbs) -> None:
     """Add the verb to the parser of all verbs."""
@@ -54,26 +57,37 @@ def _run(options, _) -> int:
 
 
 def show_explanations(result: dict) -> None:
-    """Print one table of all methods: cards, then the mean of each metric with its interval."""
+    """Print the cards of all methods, and the mean of each metric with its interval."""
     from xai_traffic.explain import METRICS
 
     methods = result["methods"]
-    names = [name for name in METRICS if any(name in own["metrics"] for own in methods.values())]
-    rows = [
-        (
-            method,
-            " / ".join(f"{100 * own['cards'][grade]:.0f}" for grade in ("PASS", "WARN", "FAIL")),
-            *(_interval(own["metrics"].get(name)) for name in names),
-        )
-        for method, own in methods.items()
-    ]
+    about = f"explanations of {result['sessions']} of {result['of']} sessions of {result['split']}"
+    grades = ("PASS", "WARN", "FAIL")
     show_table(
-        f"{result['split']}: explanations of {result['sessions']} of {result['of']} sessions; "
-        "cards in per cent, of sessions of 3 packets and more; means, with 95 % intervals",
-        ("explanation", "PASS / WARN / FAIL", *(name.replace("_", " ") for name in names)),
-        rows,
+        f"{about}: cards of those of 3 packets and more, per cent",
+        ("explanation", *grades, "sessions"),
+        [
+            (
+                name,
+                *(round(100 * own["cards"][grade]) for grade in grades),
+                own["cards"]["sessions"],
+            )
+            for name, own in methods.items()
+        ],
         stream=sys.stdout,
     )
+    names = [name for name in METRICS if any(name in own["metrics"] for own in methods.values())]
+    for start in range(0, len(names), COLUMNS):
+        part = names[start : start + COLUMNS]
+        show_table(
+            f"{about}: means, with 95 % intervals",
+            ("explanation", *(name.replace("_", " ") for name in part)),
+            [
+                (name, *(_interval(own["metrics"].get(metric)) for metric in part))
+                for name, own in methods.items()
+            ],
+            stream=sys.stdout,
+        )
 
 
 def _interval(found: dict | None) -> str:

@@ -24,10 +24,16 @@ CONTROLS = ("shuffled", "random", "edges")
 """Maps that must not pass: the first method's values shuffled over the bytes of their session,
 values drawn without the model, and the edges of the image."""
 
+AGAIN = 32
+"""Sessions, the first ones, that are explained again for stability and randomisation."""
+
 ALIKE = 512
 """Most sessions whose maps are compared with one another."""
 
 RESAMPLES = 2000
+
+REFERENCES = 64
+"""Sessions of the training split that baselines are drawn from."""
 
 
 def explanation_metrics(
@@ -46,13 +52,15 @@ def explanation_metrics(
         run: a trained run whose layout is `tiles`.
         methods: names of `explain.METHODS`; None for all that can explain the model.
         names: of `explain.METRICS`.
-        limit: most sessions, drawn at random; None for all.
+        limit: most sessions, drawn at random; None for all. Only AGAIN of them are explained again
+            for `explain.AGAIN`, and only ALIKE compared with one another.
         seed: of that draw and of the controls.
 
     Returns:
         What was measured of what, and `methods`: by name, controls among them, `metrics` with
         mean, `low` and `high` (95 % by bootstrap over sessions) and how many sessions have one, and
-        `cards`, the part of sessions of at least 3 packets with PASS, WARN and FAIL.
+        `cards`, the part with PASS, WARN and FAIL of the sessions of at least 3 packets, by all
+        metrics but `explain.AGAIN`, and how many they are.
 
     Raises:
         RunError: the data was read by other rules or not as tiles, the split is empty, or a method
@@ -65,10 +73,11 @@ def explanation_metrics(
     if not len(rows):
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
     rng = np.random.Generator(np.random.Philox(seed))
-    if limit is not None and limit < len(rows):
-        rows = np.sort(rng.permutation(rows)[:limit])
+    rows = rng.permutation(rows)[:limit]
     methods = tuple(methods or suitable_methods(run))
 
+    train = dataset.rows("train")
+    references = dataset.images(np.sort(rng.permutation(train)[:REFERENCES]))
     measured: dict[str, dict[str, list[np.ndarray]]] = {}
     maps: dict[str, list[np.ndarray]] = {}
     targets, held = [], []
@@ -76,10 +85,12 @@ def explanation_metrics(
         part = rows[start : start + AT_ONCE]
         images, fields = _sessions_of(dataset, part)
         verdicts = np.argmax(run.logits(images), axis=-1).astype(np.int32)
-        found = explain_images(run, images, verdicts, methods)
+        found = explain_images(run, images, verdicts, methods, fields, references)
         own = _held(run, fields)
         found |= _controls(images, found[methods[0]], own, rng)
-        for method, values in measure_images(run, images, verdicts, found, fields, names).items():
+        wanted = [name for name in names if start < AGAIN or name not in explain.AGAIN]
+        measured_here = measure_images(run, images, verdicts, found, fields, wanted, references)
+        for method, values in measured_here.items():
             for name, value in values.items():
                 measured.setdefault(method, {}).setdefault(name, []).append(value)
         for method, one in found.items():
@@ -141,7 +152,12 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float | int | None]
 
 
 def explain_images(
-    run: Run, images: np.ndarray, targets: np.ndarray, methods: Sequence[str]
+    run: Run,
+    images: np.ndarray,
+    targets: np.ndarray,
+    methods: Sequence[str],
+    fields: Sequence[Sequence[Sequence[Field]]],
+    references: np.ndarray | None = None,
 ) -> dict[str, explain.Attribution]:
     """Explain the targets of images by some methods.
 
@@ -149,11 +165,13 @@ def explain_images(
         images: uint8 [N, 128, 128], as the model sees them.
         targets: classes, int32 [N].
         methods: names of `explain.METHODS`.
+        fields: of each packet of each session, see `capture.fields.dissect`.
+        references: uint8 [M, 128, 128], sessions that baselines are drawn from.
 
     Raises:
-        RunError: a method cannot explain this model.
+        RunError: a method cannot explain this model, or lacks references.
     """
-    again = _explainer(run, targets)
+    again = _explainer(run, targets, _groups(run, fields), references)
     found = {}
     for name in methods:
         try:
@@ -170,15 +188,15 @@ def measure_images(
     found: Mapping[str, explain.Attribution],
     fields: Sequence[Sequence[Sequence[Field]]],
     names: Sequence[str],
+    references: np.ndarray | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Measure what `explain_images` found, see `explain.measure`.
 
     Args:
-        fields: of each packet of each session, see `capture.fields.dissect`.
+        fields, references: as for `explain_images`.
         names: of `explain.METRICS`.
     """
-    sessions = [explain.session_groups(parts[: run.model.packets]) for parts in fields]
-    groups = {unit: np.stack([own[unit] for own in sessions]) for unit in sessions[0]}
+    groups = _groups(run, fields)
     return explain.measure(
         run.model.apply,
         run.variables,
@@ -186,24 +204,44 @@ def measure_images(
         targets,
         found,
         groups,
-        again=_explainer(run, targets, steps=explain.STEPS_AGAIN),
+        again=_explainer(run, targets, groups, references, options=explain.CHEAPER),
         names=names,
     )
+
+
+def _groups(run: Run, fields: Sequence[Sequence[Sequence[Field]]]) -> dict[str, np.ndarray]:
+    sessions = [explain.session_groups(parts[: run.model.packets]) for parts in fields]
+    return {unit: np.stack([own[unit] for own in sessions]) for unit in sessions[0]}
 
 
 def _batch(images: np.ndarray):
     return jnp.asarray(images[..., None], jnp.float32)
 
 
-def _explainer(run: Run, targets: np.ndarray, steps: int | None = None) -> explain.Explainer:
+def _explainer(
+    run: Run,
+    targets: np.ndarray,
+    groups: Mapping[str, np.ndarray],
+    references: np.ndarray | None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> explain.Explainer:
+    others = None if references is None else _batch(references)
+
     def explain_again(method: str, variables: Any, x) -> explain.Attribution:
         if method == "edges":
             return explain.Attribution(explain.edges(x))
         if method in CONTROLS:
             raise KeyError(method)
-        options = {"steps": steps} if steps and method == "integrated_gradients" else {}
         return explain.attribute(
-            method, run.model.apply, variables, x, targets, extent=run.model.extent, **options
+            method,
+            run.model.apply,
+            variables,
+            x,
+            targets,
+            extent=run.model.extent,
+            groups=groups,
+            references=others,
+            **(options or {}).get(method, {}),
         )
 
     return explain_again
@@ -245,11 +283,11 @@ def _compare(values: dict, maps: dict, targets: np.ndarray, held: np.ndarray) ->
 
 
 def _cards(values: dict[str, np.ndarray], several: np.ndarray) -> dict[str, float]:
+    asked = {name: one for name, one in values.items() if name not in explain.AGAIN}
     grades = [
-        explain.card({name: float(one[row]) for name, one in values.items()}).grade
+        explain.card({name: float(one[row]) for name, one in asked.items()}).grade
         for row in np.flatnonzero(several)
     ]
-    return {
-        grade: grades.count(grade) / max(len(grades), 1)
-        for grade in (explain.PASS, explain.WARN, explain.FAIL)
-    }
+    kinds = (explain.PASS, explain.WARN, explain.FAIL)
+    parts = {grade: grades.count(grade) / max(len(grades), 1) for grade in kinds}
+    return {**parts, "sessions": len(grades)}

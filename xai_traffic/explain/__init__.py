@@ -31,9 +31,10 @@ from xai_traffic.explain.integrated_gradients import (
 from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
 from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.metrics import (
+    AGAIN,
+    CHEAPER,
     METRICS,
     QUICK,
-    STEPS_AGAIN,
     Explainer,
     measure,
     session_groups,
@@ -71,7 +72,9 @@ from xai_traffic.explain.token_grid import lay_over
 from xai_traffic.explain.traffic import Traffic, traffic_of
 
 __all__ = [
+    "AGAIN",
     "ATTENTIVE",
+    "CHEAPER",
     "FAIL",
     "LIMITS",
     "METHODS",
@@ -79,7 +82,6 @@ __all__ = [
     "PASS",
     "PER_BYTE",
     "QUICK",
-    "STEPS_AGAIN",
     "WARN",
     "Attribution",
     "Card",

@@ -52,6 +52,9 @@ METRICS = {
 QUICK = ("faithfulness", "gain", "completeness", "padding", "sparseness", "input_dependence")
 """Those that need no second explanation and few passes."""
 
+AGAIN = ("stability", "randomisation", "smooth_randomisation")
+"""Those that explain every example again, many times."""
+
 SUBSET, REMOVED, DRAWS = 0.25, 0.25, 16
 """Part of the fields in a subset of sensitivity-n; chance of a byte to be removed for infidelity,
 and how often."""
@@ -62,8 +65,16 @@ RADIUS, MOVES = 1.0, 4
 NOISE, NOISY = 8.0, 4
 """Smooth randomisation: standard deviation of the noise in bytes, and how many inputs."""
 
-STEPS_AGAIN = 50
-"""Steps of Integrated Gradients that are compared with one another."""
+CHEAPER = {
+    "integrated_gradients": {"steps": 50},
+    "smooth_grad": {"samples": 12},
+    "var_grad": {"samples": 12},
+    "expected_gradients": {"samples": 50},
+    "guided_ig": {"steps": 25},
+    "owen_values": {"samples": 256},
+    "rise": {"samples": 256},
+}
+"""With what methods explain again: both that are compared are made so, from the same draws."""
 
 Explainer = Callable[[str, object, jax.Array], Attribution]
 """From a method's name, parameters and inputs to what it attributes to the same targets."""

@@ -161,7 +161,7 @@ def explain_sessions(
         for part, own in zip(tiles, rows, strict=True)
     ]
     model = run.model
-    found = explain_images(run, images, targets, methods)
+    found = explain_images(run, images, targets, methods, fields)
     measured = measure_images(run, images, targets, found, fields, metrics)
     values = {name: np.asarray(part.attributions) for name, part in found.items()}
     errors = {
