@@ -16,6 +16,7 @@ from xai_traffic.explain.comprehensiveness import comprehensiveness
 from xai_traffic.explain.controls import edges, random_attributions
 from xai_traffic.explain.counterfactual import Counterfactual, counterfactual
 from xai_traffic.explain.deletion import Curves, deletion_curves, pixel_flipping
+from xai_traffic.explain.devices import over_devices
 from xai_traffic.explain.expected_gradients import expected_gradients
 from xai_traffic.explain.faithfulness import faithfulness
 from xai_traffic.explain.field_replacement import drawn_fields
@@ -28,13 +29,7 @@ from xai_traffic.explain.integrated_gradients import (
     uniform_baselines,
 )
 from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
-from xai_traffic.explain.methods import (
-    ATTENTIVE,
-    METHODS,
-    PER_BYTE,
-    Attribution,
-    attribute,
-)
+from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.metrics import (
     METRICS,
     QUICK,
@@ -148,6 +143,7 @@ __all__ = [
     "mean_baseline",
     "measure",
     "occlusion",
+    "over_devices",
     "owen_values",
     "packet_groups",
     "pixel_flipping",

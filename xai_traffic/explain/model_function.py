@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xai_traffic.explain.devices import split, ways
+
 ModelFunction = Callable[..., "jax.Array | tuple[jax.Array, dict[str, jax.Array]]"]
 
 CPU_BUDGET = 1 << 30
@@ -169,17 +171,18 @@ def map_batches(kernel: Callable, at_once: int, *arrays: jax.Array):
     A last short piece is filled up with copies of its first example and cut again afterwards, so
     that one shape is compiled. Batches that fit are handed over whole.
     """
-    count = arrays[0].shape[0]
-    if count <= at_once:
+    count, devices = arrays[0].shape[0], ways(arrays[0])
+    if count <= at_once and devices == 1:
         return kernel(*arrays)
     # Pieces of equal size: 33 examples at 32 a time are two pieces of 17.
-    size = -(-count // -(-count // at_once))
+    size = -(-count // -(-count // (at_once * devices)))
+    size += -size % devices
     pieces = []
     for start in range(0, count, size):
         part = [array[start : start + size] for array in arrays]
         missing = size - part[0].shape[0]
         if missing:
             part = [jnp.concatenate([a, jnp.repeat(a[:1], missing, axis=0)]) for a in part]
-        result = kernel(*part)
+        result = kernel(*(split(arrays[0], a) for a in part))
         pieces.append(jax.tree.map(lambda a, keep=size - missing: a[:keep], result))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)

@@ -16,6 +16,7 @@ import numpy as np
 
 from xai_traffic.capture.images import grid_images
 from xai_traffic.capture.records import GRID, TILE
+from xai_traffic.explain.devices import split, ways
 from xai_traffic.explain.model_function import (
     ModelFunction,
     as_float,
@@ -195,7 +196,8 @@ def masked_logits(
     removals = as_removals(removal, baseline)
     # Powers of two: calls of other numbers of masks find their program compiled.
     size = masked_at_once(f, params, x, memory_budget)
-    size = min(size, 1 << max(len(rows) - 1, 0).bit_length())
+    size = max(ways(x), min(size, 1 << max(len(rows) - 1, 0).bit_length()))
+    size += -size % ways(x)
     if removals and len(rows):
 
         def keep_of(part: slice) -> np.ndarray:
@@ -211,8 +213,8 @@ def masked_logits(
     rows, flat = np.pad(rows, (0, missing)), np.pad(flat, ((0, missing), (0, 0)))
     places = jnp.asarray(places)
     parts = [
-        call(params, x, places, start, rows[first : first + size], flat[first : first + size])
-        for first in range(0, len(rows), size)
+        call(params, x, places, start, *(split(x, c[at : at + size]) for c in (rows, flat)))
+        for at in range(0, len(rows), size)
     ]
     logits = np.concatenate([np.asarray(part) for part in parts])[: sum(counts)]
     return np.split(logits, np.cumsum(counts)[:-1])
@@ -251,9 +253,9 @@ def masked_targets(
 
 
 def masked_at_once(f: ModelFunction, params, x: jax.Array, memory_budget: int | None) -> int:
-    """Return how many masked examples one call takes; see `CPU_AT_ONCE`."""
+    """Return how many masked examples one call takes on all devices; see `CPU_AT_ONCE`."""
     size = examples_at_once(f, params, x, memory_budget)
-    return min(size, CPU_AT_ONCE) if jax.default_backend() == "cpu" else size
+    return ways(x) * (min(size, CPU_AT_ONCE) if jax.default_backend() == "cpu" else size)
 
 
 def _masked(f, params, x, places, start, rows, masks) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xai_traffic.explain.devices import split, ways
 from xai_traffic.explain.model_function import (
     ModelFunction,
     as_float,
@@ -60,7 +61,8 @@ def removed_logits(
     rows = np.repeat(np.arange(len(x), dtype=np.int32), [shape[0] for shape in shapes])
     size = masked_at_once(f, params, x, memory_budget)
     total = sum(shape[0] * shape[1] for shape in shapes)
-    size = min(size, 1 << max(total - 1, 0).bit_length())
+    size = max(ways(x), min(size, 1 << max(total - 1, 0).bit_length()))
+    size += -size % ways(x)
     flat = [order for own in orders for order in np.asarray(own, np.int64)]
     asked = [np.asarray(count, np.int32) for own in counts for count in own]
     ends = np.cumsum([shape[0] * shape[1] for shape in shapes])[:-1]
@@ -93,7 +95,9 @@ def removed_logits(
         fill = (0, -len(gone) % size)
         gone, which, own = (np.pad(column, fill) for column in (gone, which, own))
         found = [
-            call(params, x, start, ranks, *(c[at : at + size] for c in (own, which, gone)))
+            call(
+                params, x, start, ranks, *(split(x, c[at : at + size]) for c in (own, which, gone))
+            )
             for at in range(0, len(gone), size)
         ]
         parts.append(np.concatenate(found)[: len(gone) - fill[1]])

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xai_traffic.explain.devices import split, ways
 from xai_traffic.explain.model_function import ModelFunction, compiled, logits_of
 
 Removal = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -58,6 +59,7 @@ def logits_without(
         ValueError: a removal that keeps all does not return x.
     """
     size = min(at_once, AT_ONCE)
+    size += -size % ways(x)
     _hold_to(x, removals, size)
     call = compiled(_as_they_are, f)
     parts = []
@@ -66,7 +68,7 @@ def logits_without(
         own, keep = rows[part], keep_of(part)
         missing = [(0, size - len(own)), *[(0, 0)] * (x.ndim - 1)]
         made = (np.pad(np.asarray(remove(own, keep)), missing) for remove in removals)
-        logits = [np.asarray(call(params, inputs))[: len(own)] for inputs in made]
+        logits = [np.asarray(call(params, split(x, inputs)))[: len(own)] for inputs in made]
         parts.append(np.mean(logits, axis=0))
     return np.concatenate(parts)
 
