@@ -38,7 +38,7 @@ def transformer(params, x, taps=None):
 
 
 def by_formula(params, images, target):
-    """Return [B, TOKENS], by equations 5 and 6 of the paper, in float64."""
+    """Return [B, TOKENS], by the rule of the paper, in float64."""
     names = [f"attention_{layer:02d}" for layer in range(LAYERS)]
     attention = {name: np.asarray(transformer(params, images)[1][name]) for name in names}
     zeros = {name: jnp.zeros_like(value) for name, value in attention.items()}

@@ -29,7 +29,7 @@ def gradient_weighted_attention(
     """Follow through all layers the attention that speaks for the target.
 
     Source: Chefer, Gur and Wolf, Generic Attention-model Explainability for Interpreting Bi-Modal
-    and Encoder-Decoder Transformers, ICCV 2021, equations 5 and 6 for self-attention; not their
+    and Encoder-Decoder Transformers, ICCV 2021, its rule for self-attention; not their
     Transformer Interpretability Beyond Attention Visualization, CVPR 2021, which weighs relevance
     in place of attention. In each layer R becomes R + M R with
     M = mean over heads of max(gradient * attention, 0), from R = identity on.

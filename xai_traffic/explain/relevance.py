@@ -31,7 +31,6 @@ from xai_traffic.explain.relevance_rules import (
 NEAR_ZERO = 1e-2
 """Inputs of smaller size take a function's derivative half way for its chord, which rounds."""
 
-
 NEVER_CHOSEN = 1e30
 """Size from which on a constant stands for an infinite one."""
 
@@ -111,7 +110,7 @@ def _through_layer(plan: Plan, values, step, g, rule: Rule):
 
 
 def _through_product(plan: Plan, values, step, g, rule: Rule):
-    """Halve what two factors, both data, have made (Achtibat et al. 2024, proposition 3.3)."""
+    """Halve what two factors, both data, have made (Achtibat et al. 2024)."""
     y = values[step.outputs[0]]
     wide, relevant = y.astype(jnp.float32), g.astype(jnp.float32)
     factor = quotient(relevant * wide, stable(wide, rule.epsilon))
@@ -147,7 +146,7 @@ def _is_relu(plan: Plan, step: Step) -> bool:
 
 
 def _through_softmax(plan: Plan, values, step, g, rule: Rule):
-    """Take the first-order term alone (Achtibat et al. 2024, proposition 3.1)."""
+    """Take the first-order term alone (Achtibat et al. 2024)."""
     output = step.outputs[0]
     source, steps = plan.blocks[output]
     s = values[source]
