@@ -241,6 +241,7 @@ def _explainer(
             extent=run.model.extent,
             groups=groups,
             references=others,
+            shorter=run.model.shorter if run.model.packs else None,
             **(options or {}).get(method, {}),
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -122,9 +124,35 @@ class Model:
         """Whether the model takes packed tokens: it never looks at empty tiles."""
         return getattr(self.module, "mask_empty", False)
 
+    def shorter(self, packets: int) -> Callable | None:
+        """Return `f(variables, images) -> logits` of sessions of at most so many packets.
+
+        Its logits are those of `logits` while all tiles behind the first `packets` are empty, at
+        the cost of the first ones alone. The same function is returned each time.
+
+        Returns:
+            None where the model looks at empty tiles too, or reads no more packets anyway.
+
+        Raises:
+            ValueError: packets is less than 1.
+        """
+        if packets < 1:
+            raise ValueError(f"packets must be at least 1, not {packets}")
+        if not self.packs or packets >= self.packets:
+            return None
+        return _shorter(self, packets)
+
     def _fast(self, packing: Packing | None) -> dict[str, Any]:
         if self.name == "vit":
             return {"packing": packing, "recorded": False}
         if packing is not None:
             raise ValueError(f"{self.name} reads images, it takes no packed tokens")
         return {}
+
+
+@functools.lru_cache(maxsize=256)
+def _shorter(model: Model, packets: int) -> Callable:
+    def logits(variables: Variables, images: jax.Array) -> jax.Array:
+        return model.module.apply(variables, images, None, False, reads=packets, recorded=False)[0]
+
+    return logits

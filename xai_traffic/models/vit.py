@@ -128,16 +128,20 @@ class ViT(nn.Module):
         train: bool = False,
         packing: Packing | None = None,
         recorded: bool = True,
+        reads: int | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return logits float32 [B, K] and activations.
 
         "stem" [B, rows, cols, D] (tile embeddings before positions), "attention_00"... float32
         [B, heads, T, T] (probabilities, class token first), "block_00"... [B, T, D], and
         "last" [B, rows, cols, D], the tile tokens that enter the last block; none where they are
-        not `recorded`, as they never are of packed tokens.
+        not `recorded`, as they never are of packed tokens, nor where only the first tiles, `reads`
+        of them, become tokens.
         """
         record = Recorder(taps)
         tiles = tiles_from_images(crop(images, packets=self.packets, channels=self.channels))
+        tiles = tiles[:, :reads]
+        gridded = packing is None and reads is None
         if packing is None:
             x, occupied = self._tokens_of_sessions(tiles, record)
             number = jnp.arange(occupied.size).reshape(occupied.shape)
@@ -150,7 +154,7 @@ class ViT(nn.Module):
         drop = partial(drop_features, rate=self.dropout if train else 0.0, number=number)
         x = drop(self, x)
         for depth in range(self.depth):
-            if depth == self.depth - 1 and packing is None:
+            if depth == self.depth - 1 and gridded:
                 last = record("last", x[:, 1:].reshape(-1, *self._grid, self.dim))
                 x = jnp.concatenate([x[:, :1], last.reshape(len(x), -1, self.dim)], axis=1)
             block = EncoderBlock(
@@ -180,10 +184,11 @@ class ViT(nn.Module):
     def _tokens_of_sessions(self, tiles, record: Recorder) -> tuple[jax.Array, jax.Array]:
         """Return tokens [B, 1 + P, D], and which hold a byte that is not zero."""
         x = self._embed(tiles)
-        x = record("stem", x.reshape(-1, *self._grid, self.dim)).reshape(x.shape)
+        if x.shape[1] == self.packets:
+            x = record("stem", x.reshape(-1, *self._grid, self.dim)).reshape(x.shape)
         first = jnp.broadcast_to(self._first().astype(x.dtype), (x.shape[0], 1, self.dim))
         x = jnp.concatenate([first, x], axis=1)
-        x = x + self._positions(x.shape[1]).astype(x.dtype)
+        x = x + self._positions(self.packets + 1)[:, : x.shape[1]].astype(x.dtype)
         return x, jnp.pad((tiles != 0).any(axis=-1), ((0, 0), (1, 0)))
 
     def _packed_tokens(self, tiles, packing: Packing) -> tuple[jax.Array, jax.Array]:

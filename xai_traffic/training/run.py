@@ -126,6 +126,7 @@ class Run:
                 jnp.asarray(images, jnp.float32),
                 target,
                 extent=self.model.extent,
+                shorter=self.model.shorter if self.model.packs else None,
                 **options,
             )
         except ValueError as error:
