@@ -241,7 +241,7 @@ def _explainer(
             extent=run.model.extent,
             groups=groups,
             references=others,
-            shorter=run.model.shorter if run.model.packs else None,
+            extents=run.model.extents,
             **(options or {}).get(method, {}),
         )
 

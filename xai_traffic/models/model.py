@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +10,11 @@ import jax.numpy as jnp
 
 from xai_traffic.data.packing import Packing
 from xai_traffic.models.initial import initialise
-from xai_traffic.models.layers import Taps
+from xai_traffic.models.layers import Taps, extent_of
 from xai_traffic.ops.tiles import GRID, SIDE
+
+CUTS = (2, 8, 16, 32)
+"""Packets that sessions are cut to where empty ones cost nothing: each is compiled."""
 
 Variables = dict[str, Any]
 Activations = dict[str, jax.Array]
@@ -69,7 +70,7 @@ class Model:
 
         Args:
             variables: as `init` makes them.
-            images: uint8 or float [B, 128, 128, 1], bytes 0..255.
+            images: uint8 or float [B, 128, 128, 1], bytes 0..255, whole or cut to one of `extents`.
             taps: arrays added to the activations of their names before those are used; the
                 gradient with respect to a zero tap is the gradient at that activation.
 
@@ -120,27 +121,18 @@ class Model:
         return logits, updates.get("batch_stats", {})
 
     @property
+    def extents(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths that images may be cut to, the smallest first, `extent` last.
+
+        Logits are the same as long as all tiles that are cut off are empty or beyond `extent`.
+        """
+        fewer = [packets for packets in CUTS if self.packs and packets < self.packets]
+        return (*map(extent_of, fewer), self.extent)
+
+    @property
     def packs(self) -> bool:
         """Whether the model takes packed tokens: it never looks at empty tiles."""
         return getattr(self.module, "mask_empty", False)
-
-    def shorter(self, packets: int) -> Callable | None:
-        """Return `f(variables, images) -> logits` of sessions of at most so many packets.
-
-        Its logits are those of `logits` while all tiles behind the first `packets` are empty, at
-        the cost of the first ones alone. The same function is returned each time.
-
-        Returns:
-            None where the model looks at empty tiles too, or reads no more packets anyway.
-
-        Raises:
-            ValueError: packets is less than 1.
-        """
-        if packets < 1:
-            raise ValueError(f"packets must be at least 1, not {packets}")
-        if not self.packs or packets >= self.packets:
-            return None
-        return _shorter(self, packets)
 
     def _fast(self, packing: Packing | None) -> dict[str, Any]:
         if self.name == "vit":
@@ -148,11 +140,3 @@ class Model:
         if packing is not None:
             raise ValueError(f"{self.name} reads images, it takes no packed tokens")
         return {}
-
-
-@functools.lru_cache(maxsize=256)
-def _shorter(model: Model, packets: int) -> Callable:
-    def logits(variables: Variables, images: jax.Array) -> jax.Array:
-        return model.module.apply(variables, images, None, False, reads=packets, recorded=False)[0]
-
-    return logits

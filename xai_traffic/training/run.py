@@ -126,7 +126,7 @@ class Run:
                 jnp.asarray(images, jnp.float32),
                 target,
                 extent=self.model.extent,
-                shorter=self.model.shorter if self.model.packs else None,
+                extents=self.model.extents,
                 **options,
             )
         except ValueError as error:
