@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from model_cases import CLASSES
 from packed import made_sessions
-from step_timing import peak_of_process, resident, reset_peak, time_calls
+from step_timing import peak_of_process, reset_peak, resident, time_calls
 
 from xai_traffic import explain
 from xai_traffic.capture.images import filled_tiles, images_of

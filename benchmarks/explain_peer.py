@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import sys
-import time
 import warnings
 
 # Threads that spin while they wait lose several times over as soon as a core is shared.
