@@ -224,20 +224,12 @@ def memory(folder: pathlib.Path, name: str, method: str, budget: int) -> dict:
     counts = np.maximum(filled_tiles(np.asarray(x), model.packets), 1)
     groups = np.stack([explain.packet_groups([256] * count) for count in counts])
     places, common = (model.apply, variables, x), {"memory_budget": budget}
-    maps = np.zeros(x.shape[:3])
     calls = {
         "integrated_gradients": lambda: explain.integrated_gradients(
             *places, target, steps=8, baselines=explain.empty_packets(x), **common
         ),
         "grad_cam": lambda: explain.grad_cam(*places, target, extent=model.extent, **common),
-        "smooth_grad": lambda: explain.smooth_grad(
-            *places, target, rng=jax.random.key(0), samples=4, **common
-        ),
         "occlusion": lambda: explain.occlusion(*places, groups, target, **common),
-        "rise": lambda: explain.rise(*places, groups, target, samples=8, **common),
-        "faithfulness": lambda: explain.faithfulness(
-            *places, groups, [maps], target, orders=1, **common
-        ),
     }
     trim = ctypes.CDLL("libc.so.6").malloc_trim
     measured = []
