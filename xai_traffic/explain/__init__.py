@@ -10,7 +10,7 @@ from xai_traffic.explain.agreement import input_dependence, spearman, top_k_over
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.cams import eigen_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from xai_traffic.explain.card import FAIL, LIMITS, PASS, WARN, Card, Check, card
+from xai_traffic.explain.card import FAIL, GRADES, LIMITS, PASS, WARN, Card, Check, card
 from xai_traffic.explain.completeness import completeness_error
 from xai_traffic.explain.comprehensiveness import comprehensiveness
 from xai_traffic.explain.controls import edges, random_attributions
@@ -76,6 +76,7 @@ __all__ = [
     "ATTENTIVE",
     "CHEAPER",
     "FAIL",
+    "GRADES",
     "LIMITS",
     "METHODS",
     "METRICS",
