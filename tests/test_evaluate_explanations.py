@@ -92,6 +92,8 @@ def test_data_that_cannot_be_explained_is_refused(run, dataset):
         explanation_metrics(run, dataset, "validation")
     with pytest.raises(RunError, match="unknown"):
         explanation_metrics(run, dataset, methods=("magic",), limit=1)
+    with pytest.raises(RunError, match="limit is 0"):
+        explanation_metrics(run, dataset, limit=0)
 
 
 def test_the_file_holds_what_was_measured(run, dataset):
