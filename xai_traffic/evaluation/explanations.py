@@ -33,7 +33,7 @@ ALIKE = 512
 RESAMPLES = 2000
 
 REFERENCES = 64
-"""Sessions of the training split (of this one where there is none) that baselines are drawn from."""
+"""Sessions of the training split, else of this one, that baselines are drawn from."""
 
 
 def explanation_metrics(
