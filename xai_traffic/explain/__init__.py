@@ -40,6 +40,7 @@ from xai_traffic.explain.metrics import (
     session_groups,
 )
 from xai_traffic.explain.occlusion import occlusion
+from xai_traffic.explain.ordered_removal import removed_logits
 from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.players import (
@@ -56,8 +57,7 @@ from xai_traffic.explain.randomisation import (
     label_randomisation,
     randomised,
 )
-from xai_traffic.explain.removal import removed_logits
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.road import Road, road

@@ -25,7 +25,7 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
-from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
+from xai_traffic.explain.removal import Removal, as_removals, logits_without
 
 CPU_AT_ONCE = 64
 """Most masked examples in one call on CPU: larger calls leave the caches and gain nothing."""
