@@ -244,6 +244,7 @@ def _explainer(
             extent=run.model.extent,
             groups=groups,
             references=others,
+            extents=run.model.extents,
             **(options or {}).get(method, {}),
         )
 

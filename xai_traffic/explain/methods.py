@@ -35,6 +35,7 @@ from xai_traffic.explain.players import PlayerValues, spread
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.score_cam import ablation_cam, score_cam
 from xai_traffic.explain.shapley import kernel_shap
+from xai_traffic.explain.short_sessions import Extents, explain_cut
 from xai_traffic.explain.smoothing import smooth_grad, var_grad
 
 METHODS = {
@@ -118,6 +119,15 @@ PLAYERS = {
 }
 """Methods that ask what players add, and the unit that is a player."""
 
+EMPTY_STAYS = (
+    *("integrated_gradients", "gradient", "gradient_x_input"),
+    *("occlusion", "owen_values", "kernel_shap", "rise"),
+)
+"""Methods that leave empty packets empty, of their own accord."""
+
+FILLING = ("baselines", "baseline", "removal")
+"""Options that may put something there."""
+
 RESAMPLED = "expected_gradients"
 """The method that draws its baselines from data."""
 
@@ -150,6 +160,7 @@ def attribute(
     extent: tuple[int, int] | None = None,
     groups: Mapping[str, np.ndarray] | None = None,
     references=None,
+    extents: Extents = (),
     **options,
 ) -> Attribution:
     """Explain the target's logit at x by the method of that name.
@@ -161,6 +172,9 @@ def attribute(
         extent: (height, width) of the part of the image that f reads; None for all of it.
         groups: players by unit, see `session_groups`; methods of PLAYERS need them.
         references: [N, ...], of x's kind, for Expected Gradients alone.
+        extents: (height, width) that f takes images in as well (`Model.extents`), and gives the
+            same logits while all that is cut off is empty: methods of EMPTY_STAYS then cost the
+            packets that there are, unless they name one of FILLING.
         options: handed to the method. Integrated Gradients begin at `empty_packets` unless they
             name baselines, and take the steps that TOLERANCE needs unless they name another, their
             steps or their rule. What is drawn is drawn from `jax.random.key(0)` or seed 0.
@@ -168,6 +182,13 @@ def attribute(
     Raises:
         ValueError: the method is unknown, cannot explain f, or lacks groups or references.
     """
+    if extents and method in EMPTY_STAYS and not options.keys() & set(FILLING):
+
+        def explain(x, target, groups) -> tuple:
+            found = attribute(method, f, params, x, target, groups=groups, **options)
+            return found.attributions, found.completeness_error
+
+        return Attribution(*explain_cut(explain, x, target, groups, extents))
     places = (f, params, x)
     if method == "integrated_gradients":
         options.setdefault("baselines", empty_packets(x))

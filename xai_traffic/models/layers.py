@@ -35,6 +35,15 @@ def extent_of(packets: int) -> tuple[int, int]:
     return SIDE * (packets // GRID), SIDE * GRID
 
 
+def packets_in(images: jax.Array, most: int) -> int:
+    """Return how many packets an image cut to the extent of its first ones holds, `most` at most.
+
+    Args:
+        images: [B, h, w, C], whole or of `extent_of` some packets.
+    """
+    return min(images.shape[1] * images.shape[2] // SIDE**2, most)
+
+
 def read_images(
     images: jax.Array, *, packets: int, channels: int, encoding: str, frequencies: int, dtype: str
 ) -> jax.Array:
@@ -55,8 +64,8 @@ def crop(images: jax.Array, *, packets: int, channels: int) -> jax.Array:
     """Crop to the packets a model reads and repeat the grey channel.
 
     Args:
-        images: uint8 or float [B, 128, 128, 1], bytes 0..255; with `channels` channels they are
-            taken as they are.
+        images: uint8 or float [B, 128, 128, 1], bytes 0..255, or cut to what is read of them
+            already; with `channels` channels they are taken as they are.
 
     Returns:
         float32 [B, *extent_of(packets), channels].
@@ -65,13 +74,13 @@ def crop(images: jax.Array, *, packets: int, channels: int) -> jax.Array:
         ValueError: the images have another shape.
     """
     side = SIDE * GRID
+    height, width = extent_of(packets)
     if (
         images.ndim != 4
-        or images.shape[1:3] != (side, side)
+        or images.shape[1:3] not in ((side, side), (height, width))
         or images.shape[3] not in (1, channels)
     ):
         raise ValueError(f"images must be [B, {side}, {side}, 1], not {images.shape}")
-    height, width = extent_of(packets)
     x = images[:, :height, :width].astype(jnp.float32)
     return x if x.shape[-1] == channels else jnp.repeat(x, channels, axis=-1)
 

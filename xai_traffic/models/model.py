@@ -10,8 +10,11 @@ import jax.numpy as jnp
 
 from xai_traffic.data.packing import Packing
 from xai_traffic.models.initial import initialise
-from xai_traffic.models.layers import Taps
+from xai_traffic.models.layers import Taps, extent_of
 from xai_traffic.ops.tiles import GRID, SIDE
+
+CUTS = (2, 8, 16, 32)
+"""Packets that sessions are cut to where empty ones cost nothing: each is compiled."""
 
 Variables = dict[str, Any]
 Activations = dict[str, jax.Array]
@@ -67,7 +70,7 @@ class Model:
 
         Args:
             variables: as `init` makes them.
-            images: uint8 or float [B, 128, 128, 1], bytes 0..255.
+            images: uint8 or float [B, 128, 128, 1], bytes 0..255, whole or cut to one of `extents`.
             taps: arrays added to the activations of their names before those are used; the
                 gradient with respect to a zero tap is the gradient at that activation.
 
@@ -116,6 +119,15 @@ class Model:
             mutable=["batch_stats"],
         )
         return logits, updates.get("batch_stats", {})
+
+    @property
+    def extents(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths that images may be cut to, the smallest first, `extent` last.
+
+        Logits are the same as long as all tiles that are cut off are empty or beyond `extent`.
+        """
+        fewer = [packets for packets in CUTS if self.packs and packets < self.packets]
+        return (*map(extent_of, fewer), self.extent)
 
     @property
     def packs(self) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from xai_traffic.data.packing import Packing
 from xai_traffic.models.encoding import ENCODINGS, check_header, encode_tiles
 from xai_traffic.models.initial import glorot, spread
-from xai_traffic.models.layers import Recorder, Taps, crop, dense, extent_of
+from xai_traffic.models.layers import Recorder, Taps, crop, dense, extent_of, packets_in
 from xai_traffic.ops.attention import attention, fused_attention
 from xai_traffic.ops.tiles import SIDE, tiles_from_images
 
@@ -134,12 +134,15 @@ class ViT(nn.Module):
         "stem" [B, rows, cols, D] (tile embeddings before positions), "attention_00"... float32
         [B, heads, T, T] (probabilities, class token first), "block_00"... [B, T, D], and
         "last" [B, rows, cols, D], the tile tokens that enter the last block; none where they are
-        not `recorded`, as they never are of packed tokens.
+        not `recorded`, as they never are of packed tokens. Images may be cut to fewer packets
+        where the network looks at no empty tile.
         """
         record = Recorder(taps)
-        tiles = tiles_from_images(crop(images, packets=self.packets, channels=self.channels))
+        packets = packets_in(images, self.packets) if self.mask_empty else self.packets
+        grid = tuple(side // SIDE for side in extent_of(packets))
+        tiles = tiles_from_images(crop(images, packets=packets, channels=self.channels))
         if packing is None:
-            x, occupied = self._tokens_of_sessions(tiles, record)
+            x, occupied = self._tokens_of_sessions(tiles, grid, record)
             number = jnp.arange(occupied.size).reshape(occupied.shape)
             keep = occupied.at[:, 0].set(True)[:, None] if self.mask_empty else None
         else:
@@ -151,7 +154,7 @@ class ViT(nn.Module):
         x = drop(self, x)
         for depth in range(self.depth):
             if depth == self.depth - 1 and packing is None:
-                last = record("last", x[:, 1:].reshape(-1, *self._grid, self.dim))
+                last = record("last", x[:, 1:].reshape(-1, *grid, self.dim))
                 x = jnp.concatenate([x[:, :1], last.reshape(len(x), -1, self.dim)], axis=1)
             block = EncoderBlock(
                 heads=self.heads,
@@ -172,18 +175,13 @@ class ViT(nn.Module):
         logits = nn.Dense(self.num_classes, kernel_init=start, name="head")(x)
         return logits, record.finish() if recorded else {}
 
-    @property
-    def _grid(self) -> tuple[int, int]:
-        height, width = extent_of(self.packets)
-        return height // SIDE, width // SIDE
-
-    def _tokens_of_sessions(self, tiles, record: Recorder) -> tuple[jax.Array, jax.Array]:
+    def _tokens_of_sessions(self, tiles, grid, record: Recorder) -> tuple[jax.Array, jax.Array]:
         """Return tokens [B, 1 + P, D], and which hold a byte that is not zero."""
         x = self._embed(tiles)
-        x = record("stem", x.reshape(-1, *self._grid, self.dim)).reshape(x.shape)
+        x = record("stem", x.reshape(-1, *grid, self.dim)).reshape(x.shape)
         first = jnp.broadcast_to(self._first().astype(x.dtype), (x.shape[0], 1, self.dim))
         x = jnp.concatenate([first, x], axis=1)
-        x = x + self._positions(x.shape[1]).astype(x.dtype)
+        x = x + self._positions()[:, : x.shape[1]].astype(x.dtype)
         return x, jnp.pad((tiles != 0).any(axis=-1), ((0, 0), (1, 0)))
 
     def _packed_tokens(self, tiles, packing: Packing) -> tuple[jax.Array, jax.Array]:
@@ -194,7 +192,7 @@ class ViT(nn.Module):
         tiles = tiles.reshape(sessions * packets, -1)[source]
         x = self._embed(tiles)
         x = jnp.where(is_packet[..., None], x, self._first()[0].astype(x.dtype))
-        x = x + self._positions(packets + 1)[0].astype(x.dtype)[packing.place]
+        x = x + self._positions()[0].astype(x.dtype)[packing.place]
         return x, is_packet & (tiles != 0).any(axis=-1)
 
     def _embed(self, tiles: jax.Array) -> jax.Array:
@@ -205,7 +203,8 @@ class ViT(nn.Module):
     def _first(self) -> jax.Array:
         return self.param("cls", spread(0.02), (1, 1, self.dim))
 
-    def _positions(self, length: int) -> jax.Array:
+    def _positions(self) -> jax.Array:
+        length = self.packets + 1
         if self.positions == "learned":
             start = spread(0.02)
             return self.param("pos_embedding", start, (1, length, self.dim))

@@ -126,6 +126,7 @@ class Run:
                 jnp.asarray(images, jnp.float32),
                 target,
                 extent=self.model.extent,
+                extents=self.model.extents,
                 **options,
             )
         except ValueError as error:
