@@ -27,9 +27,6 @@ from xai_traffic.explain.model_function import (
 )
 from xai_traffic.explain.removal import Removal, as_removals, logits_without
 
-CPU_AT_ONCE = 64
-"""Most masked examples in one call on CPU: larger calls leave the caches and gain nothing."""
-
 
 @dataclasses.dataclass(frozen=True)
 class PlayerValues:
@@ -253,9 +250,8 @@ def masked_targets(
 
 
 def masked_at_once(f: ModelFunction, params, x: jax.Array, memory_budget: int | None) -> int:
-    """Return how many masked examples one call takes on all devices; see `CPU_AT_ONCE`."""
-    size = examples_at_once(f, params, x, memory_budget)
-    return ways(x) * (min(size, CPU_AT_ONCE) if jax.default_backend() == "cpu" else size)
+    """Return how many masked examples one call takes on all devices, forward alone."""
+    return ways(x) * examples_at_once(f, params, x, memory_budget, gradient=False)
 
 
 def _masked(f, params, x, places, start, rows, masks) -> jax.Array:
