@@ -55,10 +55,14 @@ def named_activations(f: ModelFunction, params, x: jax.Array) -> dict:
     Raises:
         ValueError: f returns logits alone.
     """
-    result = jax.eval_shape(lambda p, v: f(p, v), params, x)
+    result = compiled(_result, f).eval_shape(params, x)
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
         raise ValueError("f must return (logits, activations), activations a dict of arrays")
     return result[1]
+
+
+def _result(f, params, x):
+    return f(params, x)
 
 
 def target_logits(f: ModelFunction, params, x: jax.Array, target: jax.Array) -> jax.Array:
@@ -103,7 +107,8 @@ def resolve_target(f: ModelFunction, params, x: jax.Array, target, at_once: int)
         ValueError: a target is not a class of f, or f has one logit only and no target is named:
             its highest logit is always the same one, whatever the verdict.
     """
-    classes = jax.eval_shape(functools.partial(logits_of, f), params, x[:1]).shape[1]
+    # The compiled function remembers its traces: that of a large model takes a tenth of a second.
+    classes = compiled(logits_of, f).eval_shape(params, x).shape[1]
     if target is None:
         if classes < 2:
             raise ValueError(
