@@ -65,6 +65,16 @@ test = [
     "pyyaml",
     *wandb,
 ]
+parity = [  # of the explanations, with other libraries; without them those tests are skipped
+    "torch",
+    "captum>=0.9",
+    "grad-cam>=1.5.5",
+    "saliency>=0.2.1",
+    "shap>=0.50",
+    "zennit>=0.5.1",
+    "lxt>=2.1",
+    "quantus>=0.6",
+]
 setup(
     name="xai-traffic",
     version="0.1.0",
@@ -105,5 +115,6 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "wandb": wandb,
         "test": test,
+        "parity": parity,
     },
 )

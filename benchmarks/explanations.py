@@ -71,6 +71,8 @@ def main() -> None:
         for method, own in found["methods"].items():
             print(json.dumps({"model": model, "method": method, **own}), flush=True)
         print(f"{model}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        # Programs of three models are more memory maps than a process may have.
+        jax.clear_caches()
     for found in results:
         print_table(found)
     print_summary(results)

@@ -51,6 +51,38 @@ def test_lines_hold_the_verdicts_of_classify(made):
         assert line["read"] == min(line["packets"], 16)
 
 
+def test_every_explanation_carries_its_card(made):
+    page = pathlib.Path(made[2]["report"]).read_text("utf-8")
+    assert page.count("How far to believe it") == 2
+    for line in lines_of(made[2]):
+        for method in line["methods"].values():
+            card, metrics = method["card"], method["metrics"]
+            assert card["conclusion"].startswith(f"{card['grade']}: ")
+            assert {"faithfulness", "gain", "padding"} <= metrics.keys()
+            for check in card["checks"]:
+                assert check["value"] == metrics[check["metric"]]
+            grades = [check["grade"] for check in card["checks"]]
+            assert card["grade"] == max(grades, key=explain.GRADES.index)
+            says = card["conclusion"].split(": ", 1)[1].rstrip(".")
+            assert says in {check["says"] for check in card["checks"]}
+
+
+def test_all_metrics_are_measured_where_they_are_asked_for(made, tmp_path):
+    run, capture, _ = made
+    methods = ("gradient", "occlusion")
+    written = explain_run(
+        run, [capture], tmp_path / "why", sessions=[0], methods=methods, metrics=True
+    )
+    (line,) = lines_of(written)
+    for name in methods:
+        found = {
+            key for key, value in line["methods"][name]["metrics"].items() if value is not None
+        }
+        # One session has no other to be compared with, and these methods no completeness.
+        assert found == set(explain.METRICS) - {"input_dependence", "completeness"}
+    assert "smooth randomisation" in pathlib.Path(written["report"]).read_text("utf-8")
+
+
 def test_shares_of_a_line_add_up(made):
     for line in lines_of(made[2]):
         assert set(line["methods"]) == {"integrated_gradients", "grad_cam", "attention"}

@@ -170,3 +170,28 @@ def test_packets_that_vanish_are_a_jump_and_empty_packets_avoid_it():
         "integrated_gradients", leaves_empty_out, PARAMS, IMAGES, 0, steps=20
     )
     np.testing.assert_array_equal(by_name.attributions, attributions)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("gauss_legendre", "gausslegendre"), ("trapezoid", "riemann_trapezoid")],
+)
+def test_captum_agrees_on_shared_weights(ours, theirs):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    attr = pytest.importorskip("captum.attr", reason="captum is not installed")
+    inner, outer = (torch.tensor(PARAMS[name]) for name in ("in", "out"))
+    method = attr.IntegratedGradients(
+        lambda x: torch.tanh(x.reshape(x.shape[0], -1) / 255 @ inner) @ outer
+    )
+    found, gap = method.attribute(
+        torch.tensor(IMAGES), target=1, n_steps=50, method=theirs, return_convergence_delta=True
+    )
+    # Of captum's 50 trapezoid nodes 49 intervals come, whose weights are 1 / 50 all the same.
+    steps, scale = (49, 49 / 50) if ours == "trapezoid" else (50, 1.0)
+    maps, error = explain.integrated_gradients(smooth, PARAMS, IMAGES, 1, steps=steps, rule=ours)
+    expected = found.numpy().sum(-1)
+    np.testing.assert_allclose(
+        scale * maps, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+    )
+    if scale == 1:
+        np.testing.assert_allclose(error, np.abs(gap.numpy()), atol=1e-4)

@@ -1,6 +1,10 @@
 """Shapley values: the axioms, the definition by brute force, closed forms, and error bars."""
 
+from itertools import combinations
+from math import factorial
+
 import games
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -121,3 +125,30 @@ def test_too_many_players_and_too_few_samples_are_refused():
         explain.exact_shapley(f, None, x, each)
     with pytest.raises(ValueError, match="at least 52 samples, not 40"):
         explain.kernel_shap(f, None, x, each, samples=40)
+
+
+def test_twelve_packets_are_exact_against_brute_force():
+    """Shapley's own formula over all subsets, of a network written again in float64."""
+    inner = RNG.normal(size=(12, 6)) / 4
+    outer = RNG.normal(size=(6, 2)) / 4
+    x = RNG.normal(size=(1, 12))
+
+    def network(params, x):
+        return jnp.tanh(x @ params[0]) @ params[1]
+
+    def worth(packets) -> float:
+        kept = np.zeros(12)
+        kept[list(packets)] = x[0, list(packets)]
+        return float(np.tanh(kept @ inner) @ outer[:, 0])
+
+    value = {own: worth(own) for size in range(13) for own in combinations(range(12), size)}
+    expected = np.zeros(12)
+    for packet in range(12):
+        for own, without in value.items():
+            if packet not in own:
+                share = factorial(len(own)) * factorial(11 - len(own)) / factorial(12)
+                expected[packet] += share * (value[tuple(sorted((*own, packet)))] - without)
+    params = (inner.astype(np.float32), outer.astype(np.float32))
+    found = explain.exact_shapley(network, params, x.astype(np.float32), np.arange(12)[None], 0)
+    np.testing.assert_allclose(found.values[0], expected, atol=1e-6)
+    assert found.values.sum() == pytest.approx(value[tuple(range(12))] - value[()], abs=1e-6)

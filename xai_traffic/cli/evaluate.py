@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 
-from xai_traffic.cli.options import DONE, add_json
+from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json
 from xai_traffic.terminal import log, show_table
 
 COLUMNS = 5
@@ -38,6 +38,9 @@ def _run(options, _) -> int:
     from xai_traffic.report.evaluation import write_evaluation, write_explanation_metrics
     from xai_traffic.training.run import load_run
 
+    if (options.methods or options.limit) and not options.explanations:
+        print("xai-traffic evaluate: --methods and --limit are of --explanations", file=sys.stderr)
+        return WRONG_USAGE
     run = load_run(options.run_folder)
     if options.explanations:
         methods = options.methods and tuple(options.methods.split(","))

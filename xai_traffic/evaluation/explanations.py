@@ -33,7 +33,7 @@ ALIKE = 512
 RESAMPLES = 2000
 
 REFERENCES = 64
-"""Sessions of the training split that baselines are drawn from."""
+"""Sessions of the training split, else of this one, that baselines are drawn from."""
 
 
 def explanation_metrics(
@@ -63,8 +63,8 @@ def explanation_metrics(
         metrics but `explain.AGAIN`, and how many they are.
 
     Raises:
-        RunError: the data was read by other rules or not as tiles, the split is empty, or a method
-            cannot explain the model.
+        RunError: the data was read by other rules or not as tiles, the split is empty, the limit is
+            less than 1, or a method cannot explain the model.
     """
     check_rules(run, dataset)
     if run.rules.layout != "tiles":
@@ -72,12 +72,15 @@ def explanation_metrics(
     rows = dataset.rows(split)
     if not len(rows):
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
+    if limit is not None and limit < 1:
+        raise RunError(f"limit is {limit}: at least one session is needed")
     rng = np.random.Generator(np.random.Philox(seed))
     rows = rng.permutation(rows)[:limit]
     methods = tuple(methods or suitable_methods(run))
 
-    train = dataset.rows("train")
-    references = dataset.images(np.sort(rng.permutation(train)[:REFERENCES]))
+    pool = dataset.rows("train")
+    pool = pool if len(pool) else dataset.rows(split)
+    references = dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
     measured: dict[str, dict[str, list[np.ndarray]]] = {}
     maps: dict[str, list[np.ndarray]] = {}
     targets, held = [], []

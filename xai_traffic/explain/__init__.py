@@ -10,7 +10,7 @@ from xai_traffic.explain.agreement import input_dependence, spearman, top_k_over
 from xai_traffic.explain.attention import attention, attention_layers, attention_rollout
 from xai_traffic.explain.baselines import blurred_baselines, mean_baseline
 from xai_traffic.explain.cams import eigen_cam, grad_cam_plus_plus, hires_cam, layer_cam, xgrad_cam
-from xai_traffic.explain.card import FAIL, LIMITS, PASS, WARN, Card, Check, card
+from xai_traffic.explain.card import FAIL, GRADES, LIMITS, PASS, WARN, Card, Check, card
 from xai_traffic.explain.completeness import completeness_error
 from xai_traffic.explain.comprehensiveness import comprehensiveness
 from xai_traffic.explain.controls import edges, random_attributions
@@ -40,6 +40,7 @@ from xai_traffic.explain.metrics import (
     session_groups,
 )
 from xai_traffic.explain.occlusion import occlusion
+from xai_traffic.explain.ordered_removal import removed_logits
 from xai_traffic.explain.owen import owen_values
 from xai_traffic.explain.path_methods import blur_ig, guided_ig
 from xai_traffic.explain.players import (
@@ -56,8 +57,7 @@ from xai_traffic.explain.randomisation import (
     label_randomisation,
     randomised,
 )
-from xai_traffic.explain.removal import removed_logits
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.replacement import closed_up, draw_packets, drawn_packets
 from xai_traffic.explain.rise import rise
 from xai_traffic.explain.road import Road, road
@@ -76,6 +76,7 @@ __all__ = [
     "ATTENTIVE",
     "CHEAPER",
     "FAIL",
+    "GRADES",
     "LIMITS",
     "METHODS",
     "METRICS",

@@ -13,7 +13,7 @@ from xai_traffic.explain.model_function import (
     resolve_target,
 )
 from xai_traffic.explain.players import masked_logits, present_players
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 SHARES = (0.05, 0.1, 0.2, 0.5)

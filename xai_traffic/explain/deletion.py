@@ -13,9 +13,9 @@ from xai_traffic.explain.model_function import (
     examples_at_once,
     resolve_target,
 )
+from xai_traffic.explain.ordered_removal import even_counts, removed_logits
 from xai_traffic.explain.players import present_players
-from xai_traffic.explain.removal import even_counts, removed_logits
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 
 
 @dataclasses.dataclass(frozen=True)

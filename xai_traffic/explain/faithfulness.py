@@ -19,6 +19,7 @@ import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import as_groups, masked_targets, present_players
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 ORDERS = 39
@@ -40,12 +41,13 @@ def faithfulness(
     shares: Sequence[float] = SHARES,
     seed: int = 0,
     baseline=0.0,
+    removal: Removal | Sequence[Removal] | None = None,
     memory_budget: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the gain of explanations over their reverse, and the chance of random orders.
 
     Args:
-        f, params, x, groups, target, baseline, memory_budget: as for `occlusion`.
+        f, params, x, groups, target, baseline, removal, memory_budget: as for `occlusion`.
         explanations: M arrays float [B, ...] of x's shape (a last axis of one may miss), signed or
             not; a player is worth the sum over its values. Players of equal worth are ordered at
             random. The random orders serve all explanations.
@@ -80,7 +82,15 @@ def faithfulness(
         kept = _kept(np.stack(worth), orders, shares, rng)
         masks.append(on_all_players(own, players, kept))
     logits = masked_targets(
-        f, params, x, groups, masks, target, baseline=baseline, memory_budget=memory_budget
+        f,
+        params,
+        x,
+        groups,
+        masks,
+        target,
+        baseline=baseline,
+        removal=removal,
+        memory_budget=memory_budget,
     )
     ways = np.stack(logits, 1).reshape(len(values) + orders, 2, len(shares), len(x))
     gains = (ways[:, 0] - ways[:, 1]).mean(1)

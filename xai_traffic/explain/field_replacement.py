@@ -8,7 +8,7 @@ import numpy as np
 
 from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.records import FRAGMENT
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.replacement import generator, kinds_of, replaced, same_mask
 from xai_traffic.explain.traffic import Traffic
 

@@ -25,7 +25,7 @@ from xai_traffic.explain.model_function import (
     logits_of,
     resolve_target,
 )
-from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
+from xai_traffic.explain.removal import Removal, as_removals, logits_without
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,128 +1,90 @@
-"""f on inputs that lost the first players of an order, for orders of thousands of players."""
+"""Removals: functions that make inputs without some of their values, in place of a baseline.
+
+A removal is `removal(rows, keep) -> inputs`: of the examples `rows`, int [m], it returns what is
+left with the values where `keep`, bool [m, ...] of x's shape, is True. With all kept that is x
+itself. It runs on the host. `replacement.py` has those that leave valid packets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xai_traffic.explain.devices import split, ways
-from xai_traffic.explain.model_function import (
-    ModelFunction,
-    as_float,
-    compiled,
-    logits_of,
-)
-from xai_traffic.explain.players import as_groups, masked_at_once
-from xai_traffic.explain.removal_functions import Removal, as_removals, logits_without
+from xai_traffic.explain.model_function import ModelFunction, compiled, logits_of
 
-RANK_BYTES = 1 << 28
-"""Most bytes of ranks that lie on the device at a time."""
+Removal = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From (rows, keep) to inputs, see above."""
+
+AT_ONCE = 1024
+"""Most inputs that a removal makes in one call: 16 MiB of images, and some times that at work."""
 
 
-def removed_logits(
-    f: ModelFunction,
-    params,
-    x,
-    groups,
-    orders: Sequence[np.ndarray],
-    counts: Sequence[np.ndarray],
-    *,
-    baseline=0.0,
-    removal: Removal | Sequence[Removal] | None = None,
-    memory_budget: int | None = None,
-) -> list[np.ndarray]:
-    """Return the logits of f with the first players of orders removed.
-
-    What `masked_logits` does of masks, done of ranks: a value is there while its player's rank is
-    no less than the count, so that no mask [M, P] is made or moved. All (example, order, count)
-    run in calls of one size, whatever example they belong to.
-
-    Args:
-        f, params, x, groups, baseline, removal, memory_budget: as for `masked_logits`.
-        orders: for each example int [O, n], players, the first to go first; others stay.
-        counts: for each example int [O, C], how many are gone.
-
-    Returns:
-        For each example float32 [O, C, K].
+def as_removals(removal: Removal | Sequence[Removal] | None, baseline) -> list[Removal]:
+    """Return removals as a list, empty where the baseline does it.
 
     Raises:
-        ValueError: see `as_groups`; orders and counts are not one for each example.
+        ValueError: both are named, or the list is empty.
     """
-    x = as_float(x)
-    groups, players = as_groups(groups, x)
-    shapes = [np.shape(own) for own in counts]
-    if not len(x) == len(orders) == len(counts) or any(
-        len(own) != shape[0] for own, shape in zip(orders, shapes, strict=True)
-    ):
-        raise ValueError(f"{len(x)} examples need as many arrays of orders and of counts")
-    rows = np.repeat(np.arange(len(x), dtype=np.int32), [shape[0] for shape in shapes])
-    size = masked_at_once(f, params, x, memory_budget)
-    total = sum(shape[0] * shape[1] for shape in shapes)
-    size = max(ways(x), min(size, 1 << max(total - 1, 0).bit_length()))
+    if removal is None:
+        return []
+    if np.any(np.asarray(baseline) != 0):
+        raise ValueError("a removal takes the place of the baseline: name one of them")
+    found = [removal] if callable(removal) else list(removal)
+    if not found:
+        raise ValueError("there are no removals in the list")
+    return found
+
+
+def logits_without(
+    f: ModelFunction,
+    params,
+    x: jax.Array,
+    rows: np.ndarray,
+    keep_of: Callable[[slice], np.ndarray],
+    removals: list[Removal],
+    at_once: int,
+) -> np.ndarray:
+    """Return the logits of f without some values, the mean over the removals: float32 [M, K].
+
+    Args:
+        rows: int [M], examples.
+        keep_of: returns of a slice of the M what stays, bool [m, ...] of x's shape.
+        at_once: examples in a call.
+
+    Raises:
+        ValueError: a removal that keeps all does not return x.
+    """
+    size = min(at_once, AT_ONCE)
     size += -size % ways(x)
-    flat = [order for own in orders for order in np.asarray(own, np.int64)]
-    asked = [np.asarray(count, np.int32) for own in counts for count in own]
-    ends = np.cumsum([shape[0] * shape[1] for shape in shapes])[:-1]
-    if removals := as_removals(removal, baseline):
-        which = np.repeat(np.arange(len(flat)), [len(own) for own in asked])
-        gone = np.concatenate(asked)
-
-        def keep_of(part: slice) -> np.ndarray:
-            ranks = [
-                _ranks(flat[pair], players)[groups[rows[pair]]] >= count
-                for pair, count in zip(which[part], gone[part], strict=True)
-            ]
-            return np.stack(ranks)
-
-        logits = logits_without(f, params, x, rows[which], keep_of, removals, size)
-        return _by_order(logits, ends, shapes)
-    start = jnp.broadcast_to(jnp.asarray(baseline, jnp.float32), x.shape)
-    call, parts = compiled(_removed, f), []
-    most = min(len(flat), max(1, RANK_BYTES // (4 * x[0].size)))
-    for first in range(0, len(flat), most):
-        pairs = range(first, min(first + most, len(flat)))
-        ranks = np.zeros((most, *x.shape[1:]), np.int32)
-        for place, pair in enumerate(pairs):
-            ranks[place] = _ranks(flat[pair], players)[groups[rows[pair]]]
-        ranks = jnp.asarray(ranks)
-        # What a last short call lacks is filled up with (0, 0) and cut off again.
-        gone = np.concatenate([asked[pair] for pair in pairs])
-        which = np.repeat(np.arange(len(pairs), dtype=np.int32), [len(asked[p]) for p in pairs])
-        own = rows[first + which]
-        fill = (0, -len(gone) % size)
-        gone, which, own = (np.pad(column, fill) for column in (gone, which, own))
-        found = [
-            call(
-                params, x, start, ranks, *(split(x, c[at : at + size]) for c in (own, which, gone))
-            )
-            for at in range(0, len(gone), size)
-        ]
-        parts.append(np.concatenate(found)[: len(gone) - fill[1]])
-    return _by_order(np.concatenate(parts), ends, shapes)
+    _hold_to(x, removals, size)
+    call = compiled(_as_they_are, f)
+    parts = []
+    for first in range(0, len(rows), size):
+        part = slice(first, min(first + size, len(rows)))
+        own, keep = rows[part], keep_of(part)
+        missing = [(0, size - len(own)), *[(0, 0)] * (x.ndim - 1)]
+        made = (np.pad(np.asarray(remove(own, keep)), missing) for remove in removals)
+        logits = [np.asarray(call(params, split(x, inputs)))[: len(own)] for inputs in made]
+        parts.append(np.mean(logits, axis=0))
+    return np.concatenate(parts)
 
 
-def _by_order(logits: np.ndarray, ends: np.ndarray, shapes) -> list[np.ndarray]:
-    return [
-        own.reshape(*shape, -1) for own, shape in zip(np.split(logits, ends), shapes, strict=True)
-    ]
+def _as_they_are(f, params, x) -> jax.Array:
+    return logits_of(f, params, x.astype(jnp.float32))
 
 
-def even_counts(players: int, steps: int | None) -> np.ndarray:
-    """Return how many players are gone at each step, from none to all: int [at most steps + 1]."""
-    steps = players if steps is None else min(steps, players)
-    return np.rint(np.linspace(0, players, steps + 1)).astype(np.int64)
-
-
-def _ranks(order: np.ndarray, players: int) -> np.ndarray:
-    # The last place is for what belongs to no player: -1 looks there.
-    ranks = np.full(players + 1, np.iinfo(np.int32).max, np.int32)
-    ranks[order] = np.arange(len(order))
-    return ranks
-
-
-def _removed(f, params, x, start, ranks, rows, which, gone) -> jax.Array:
-    there = ranks[which] >= gone.reshape(-1, *(1,) * (x.ndim - 1))
-    return logits_of(f, params, jnp.where(there, x[rows], start[rows]))
+def _hold_to(x: jax.Array, removals: list[Removal], size: int) -> None:
+    for first in range(0, len(x), size):
+        part = np.asarray(x[first : first + size])
+        rows = np.arange(first, first + len(part))
+        for remove in removals:
+            made = np.asarray(remove(rows, np.ones(part.shape, bool)))
+            if made.shape != part.shape or not np.array_equal(made, part):
+                raise ValueError(
+                    "with all kept the removal returns something else than x: it must be made of "
+                    "the same sessions in the same order, under the same mask"
+                )

@@ -23,7 +23,7 @@ import numpy as np
 from xai_traffic.capture.fields import header_fields
 from xai_traffic.capture.records import CUT, FRAGMENT, NONE, SCTP, TCP, UDP
 from xai_traffic.capture.repair import plan_repair, repair
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.traffic import Traffic, packets_kept, put_together
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import masked_targets, present_players
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 from xai_traffic.explain.shapley import on_all_players
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from xai_traffic.explain.model_function import ModelFunction, as_float
 from xai_traffic.explain.players import PlayerValues, masked_targets, present_players
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 
 EXACT_PLAYERS = 12
 """Most players whose 2^n masks are all tried."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from xai_traffic.explain.comprehensiveness import SHARES, falls
 from xai_traffic.explain.model_function import ModelFunction
-from xai_traffic.explain.removal_functions import Removal
+from xai_traffic.explain.removal import Removal
 
 
 def sufficiency(
