@@ -63,7 +63,7 @@ def prepare(folder: pathlib.Path, name: str, size: str, sessions: int, seed: int
         loaded = load_run(run)
         model, variables, weights = loaded.model, loaded.variables, "trained"
     else:
-        options = {"mask_empty": True} if name == "vit" else {}
+        options = {"mask_empty": True, "zero_head": False} if name == "vit" else {}
         classes = CLASSES
         model = build(name, classes, variant=VARIANTS[size][name], **options)
         variables, weights = jax.device_get(model.init(jax.random.key(seed))), "random"

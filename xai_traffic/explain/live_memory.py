@@ -14,18 +14,10 @@ import jax
 from jax.extend.core import Literal
 
 FREE = frozenset(
-    [
-        "reshape",
-        "broadcast_in_dim",
-        "convert_element_type",
-        "squeeze",
-        "expand_dims",
-        "transpose",
-        "copy",
-        "neg",
-        "stop_gradient",
-        "name",
-    ]
+    (
+        *("reshape", "broadcast_in_dim", "convert_element_type", "squeeze", "expand_dims"),
+        *("transpose", "copy", "neg", "stop_gradient", "name"),
+    )
 )
 """Primitives that XLA makes part of whatever reads them, or that change nothing but the shape."""
 
