@@ -177,7 +177,9 @@ def test_full_disk_leaves_the_last_checkpoint_whole(training, small_disk):
     (told,) = [line for line in lines if line.startswith("xai-traffic: ")]
     assert "No space left on device" in told
     assert "is whole, and the same command goes on from there" in told
-    assert len(lines) < 30, lines
+    # A thread of the checkpoint library may add that its loop is closed already; nothing of ours.
+    traced = [line for line in lines if line.startswith("  File ")]
+    assert not any("xai_traffic" in line and "site-packages" not in line for line in traced), lines
     filler.unlink()
     assert full.finish()["params_sha256"] == expected["params_sha256"]
     assert full.went_on_behind() >= 3
