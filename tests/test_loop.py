@@ -27,6 +27,7 @@ from xai_traffic.training.augment import (
     tail_dropout,
 )
 from xai_traffic.training.config import load_config
+from xai_traffic.training.job import permuted_labels, prepare
 from xai_traffic.training.logging import read_events
 from xai_traffic.training.loop import train
 from xai_traffic.training.losses import (
@@ -207,6 +208,27 @@ def test_config_that_does_not_fit_is_refused_before_anything_is_made(
     with pytest.raises(ConfigError, match=message):
         train(tiny_config(dataset, **{"data.limit": 0, **overrides}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_permuted_labels_keep_their_number_in_each_split_and_are_the_seeds():
+    labels, splits = np.arange(300) % 3, (np.arange(100), np.arange(100, 180))
+    permuted = permuted_labels(labels, splits, seed=1)
+    assert (permuted[180:] == labels[180:]).all()
+    for rows in splits:
+        assert (np.bincount(permuted[rows]) == np.bincount(labels[rows])).all()
+        assert 0.15 < (permuted[rows] == labels[rows]).mean() < 0.5
+    np.testing.assert_array_equal(permuted, permuted_labels(labels, splits, seed=1))
+    assert (permuted != permuted_labels(labels, splits, seed=2)).any()
+
+
+def test_a_config_asks_for_permuted_labels(dataset):
+    plain, control = (
+        next(iter(prepare(tiny_config(dataset, **{"data.permute_labels": on})).loader))
+        for on in (False, True)
+    )
+    np.testing.assert_array_equal(plain["rows"], control["rows"])
+    labels = dataset.labels[plain["rows"]]
+    assert (plain["labels"] == labels).all() and (control["labels"] != labels).any()
 
 
 def test_loop_is_one_readable_function():

@@ -28,6 +28,12 @@ from xai_traffic.explain.integrated_gradients import (
     integrated_gradients,
     uniform_baselines,
 )
+from xai_traffic.explain.localisation import (
+    by_chance,
+    pointing_game,
+    relevance_mass,
+    relevance_rank,
+)
 from xai_traffic.explain.lrp import Relevance, attn_lrp, lrp
 from xai_traffic.explain.methods import ATTENTIVE, METHODS, PER_BYTE, Attribution, attribute
 from xai_traffic.explain.metrics import (
@@ -104,6 +110,7 @@ __all__ = [
     "attribute",
     "blur_ig",
     "blurred_baselines",
+    "by_chance",
     "byte_shares",
     "card",
     "cascading_randomisation",
@@ -150,9 +157,12 @@ __all__ = [
     "owen_values",
     "packet_groups",
     "pixel_flipping",
+    "pointing_game",
     "random_attributions",
     "random_subsets",
     "randomised",
+    "relevance_mass",
+    "relevance_rank",
     "removed_logits",
     "rise",
     "road",

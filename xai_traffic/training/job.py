@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -97,6 +97,8 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
         split: _limited(dataset.rows(split), config.data.limit, config.seed)
         for split in ("train", "validation")
     }
+    if config.data.permute_labels:
+        labels = permuted_labels(labels, rows.values(), config.seed)
     model = build_model(config, len(classes))
     # What mixup makes of two sessions has as many packets as the longer one: it stays on the grid.
     packed = config.data.pack and model.packs and not config.augment.mixup
@@ -287,6 +289,23 @@ def parameters_of(path: str, like: dict[str, Any]) -> dict[str, Any]:
         )
     log.info("parameters start from %s, step %d", path, run.step)
     return run.variables
+
+
+def permuted_labels(labels: np.ndarray, splits: Iterable[np.ndarray], seed: int) -> np.ndarray:
+    """Return labels that have changed places within each split: as many of each, of no session.
+
+    What a model learns of them, and explains, is chance. Source: Adebayo et al., Sanity Checks for
+    Saliency Maps, 2018 (data randomisation).
+
+    Args:
+        labels: int [N].
+        splits: rows of each split, int64.
+    """
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    permuted = labels.copy()
+    for rows in splits:
+        permuted[rows] = labels[generator.permutation(rows)]
+    return permuted
 
 
 def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:

@@ -108,6 +108,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     data.device_budget = 4.0  # GiB of tiles that stay on each device; larger splits are streamed
     data.pack = True  # networks that look at no empty tile get none
     data.limit = 0  # sessions taken of each split, drawn by seed; 0 takes all
+    data.permute_labels = False  # a control that can learn nothing: labels change places, by seed
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
     optimizer.name = "sgd" if seed else "adamw"  # sgd or adamw
