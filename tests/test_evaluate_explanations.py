@@ -12,7 +12,8 @@ from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation import explanations
-from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics, interval
+from xai_traffic.evaluation.bootstrap import interval
+from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics
 from xai_traffic.report.evaluation import write_explanation_metrics
 
 METHODS = ("lrp_epsilon", "attention")

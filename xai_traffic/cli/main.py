@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 
 from xai_traffic import __version__
-from xai_traffic.cli import classify, compare, convert, demo, evaluate, explain, lab, train
+from xai_traffic.cli import (
+    benchmark_explainers,
+    classify,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    explain,
+    lab,
+    train,
+)
 from xai_traffic.cli.options import DONE, FAILED
 from xai_traffic.errors import PeerError, XaiTrafficError
 from xai_traffic.terminal import configure_logging, printable
@@ -61,7 +71,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in (convert, train, evaluate, compare, classify, explain, lab, demo):
+    ways = (convert, train, evaluate, compare, classify, explain)
+    for verb in (*ways, lab, benchmark_explainers, demo):
         verb.add(verbs)
     return parser
 

@@ -28,6 +28,7 @@ from xai_traffic.data.split import DEFAULT_SPLIT, parse_split
 from xai_traffic.data.store import DatasetWriter, open_dataset
 from xai_traffic.data.workers import read_captures
 from xai_traffic.errors import ConfigError, DatasetError
+from xai_traffic.lab.recipe import RECIPE, lab_recipe
 from xai_traffic.terminal import byte_progress, log, printable
 
 __all__ = ["Conversion", "convert", "summarise"]
@@ -163,7 +164,7 @@ def _convert_captures(
         contextlib.closing(Groups(spec, seed, folder.parent)) as groups,
         byte_progress(sum(sizes), "convert") as told,
     ):
-        making = Making(rules, lines, writer, groups, Seen(), notes)
+        making = Making(rules, lines, writer, groups, Seen(), notes, lab=_lab_of(inputs))
         if image_sets:
             readings = (read_image_parts(*each) for each in found)
         else:
@@ -174,6 +175,13 @@ def _convert_captures(
                 with contextlib.closing(parts):
                     making.add(parts)
         return Conversion(out, making.finish(), making.failures)
+
+
+def _lab_of(inputs: Sequence[str | os.PathLike]) -> dict | None:
+    """Return the recipe of the lab that is the only input, as JSON values."""
+    if len(inputs) != 1 or not (pathlib.Path(inputs[0]) / RECIPE).is_file():
+        return None
+    return dataclasses.asdict(lab_recipe(inputs[0]))
 
 
 def _root(path: pathlib.Path, inputs: Sequence[str | os.PathLike]) -> pathlib.Path:

@@ -36,6 +36,7 @@ class Making:
         seen: tells duplicates. `Seen` takes 16 bytes of memory for each image of a label.
         notes: takes what a merge must know; given where the dataset is a shard.
         core: what read the captures; None is the one that this process has.
+        lab: recipe of the lab that the captures are of (`lab.recipe`), as JSON values.
     """
 
     def __init__(
@@ -47,10 +48,11 @@ class Making:
         seen: Seen | Repeats,
         notes: ShardNotes | None = None,
         core: str | None = None,
+        lab: dict | None = None,
     ):
         self.rules, self.lines, self.writer = rules, lines, writer
         self.groups, self.seen, self.notes = groups, seen, notes
-        self.core = core or core_name()
+        self.core, self.lab = core or core_name(), lab
         self.failures: list[tuple[str, str]] = []
         self.captures: list[dict] = []
         self.warnings: list[str] = []
@@ -171,6 +173,8 @@ class Making:
             "label_conflicts": conflicts,
             "warnings": warnings,
         }
+        if self.lab is not None:
+            manifest["lab"] = self.lab
         if self.notes is not None:
             manifest["shard"] = {
                 **self.notes.finish(self.writer.folder, list(self.labels)),

@@ -77,7 +77,13 @@ def merge(
         rules = ReadingRules.from_dict(like["rules"])
         cores = sorted({manifest["core"] for _, manifest in shards})
         making = Making(
-            rules, like["shard"]["lines"], writer, groups, repeats, core=" and ".join(cores)
+            rules,
+            like["shard"]["lines"],
+            writer,
+            groups,
+            repeats,
+            core=" and ".join(cores),
+            lab=like.get("lab"),
         )
         done = 0
         for (path, manifest), size in zip(shards, sizes, strict=True):

@@ -13,6 +13,7 @@ from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.bootstrap import interval
 from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
@@ -29,8 +30,6 @@ AGAIN = 32
 
 ALIKE = 512
 """Most sessions whose maps are compared with one another."""
-
-RESAMPLES = 2000
 
 REFERENCES = 64
 """Sessions of the training split, else of this one, that baselines are drawn from."""
@@ -138,22 +137,6 @@ def suitable_methods(run: Run) -> tuple[str, ...]:
     return tuple(name for name in explain.METHODS if attends or name not in explain.ATTENTIVE)
 
 
-def interval(values: np.ndarray, seed: int = 0) -> dict[str, float | int | None]:
-    """Return mean, low and high (95 %, percentile bootstrap) and number of the finite values."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return {"mean": None, "low": None, "high": None, "sessions": 0}
-    rng = np.random.Generator(np.random.Philox(seed))
-    draws = rng.integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(1), (0.025, 0.975))
-    return {
-        "mean": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "sessions": len(values),
-    }
-
-
 def explain_images(
     run: Run,
     images: np.ndarray,
@@ -174,7 +157,7 @@ def explain_images(
     Raises:
         RunError: a method cannot explain this model, or lacks references.
     """
-    again = _explainer(run, targets, _groups(run, fields), references)
+    again = _explainer(run, targets, player_groups(run, fields), references)
     found = {}
     for name in methods:
         try:
@@ -199,7 +182,7 @@ def measure_images(
         fields, references: as for `explain_images`.
         names: of `explain.METRICS`.
     """
-    groups = _groups(run, fields)
+    groups = player_groups(run, fields)
     return explain.measure(
         run.model.apply,
         run.variables,
@@ -212,7 +195,12 @@ def measure_images(
     )
 
 
-def _groups(run: Run, fields: Sequence[Sequence[Sequence[Field]]]) -> dict[str, np.ndarray]:
+def player_groups(run: Run, fields: Sequence[Sequence[Sequence[Field]]]) -> dict[str, np.ndarray]:
+    """Return the players of sessions that the model reads, by unit, see `explain.session_groups`.
+
+    Args:
+        fields: of each packet of each session, see `capture.fields.dissect`.
+    """
     sessions = [explain.session_groups(parts[: run.model.packets]) for parts in fields]
     return {unit: np.stack([own[unit] for own in sessions]) for unit in sessions[0]}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.evaluate import evaluate_split, own_dataset
+from xai_traffic.evaluation.explainer_benchmark import benchmark_explainers
 from xai_traffic.evaluation.explanations import explanation_metrics
 from xai_traffic.report.plots import write_evaluation_plots
 from xai_traffic.training.logging import EventWriter, cut_events
@@ -62,5 +64,21 @@ def write_explanation_metrics(
     dataset = open_dataset(data) if data else own_dataset(run)
     result = explanation_metrics(run, dataset, split, methods=methods, limit=limit)
     path = run.path / f"explanations-{split}.json"
+    write_json(path, result)
+    return result, path
+
+
+def write_explainer_benchmark(run: Run, **options: Any) -> tuple[dict, pathlib.Path]:
+    """Score a run's explanations where the evidence is known and write `RUN/explainers.json`.
+
+    Args:
+        run: a binary run that was trained on a lab.
+        **options: of `evaluation.explainer_benchmark.benchmark_explainers`.
+
+    Returns:
+        (what `benchmark_explainers` returns, path of the JSON file).
+    """
+    result = benchmark_explainers(run, **options)
+    path = run.path / "explainers.json"
     write_json(path, result)
     return result, path

@@ -215,6 +215,8 @@ def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) ->
             "manifest_sha256": manifest_sha256(job.dataset),
         },
     }
+    if "lab" in job.dataset.manifest:  # the run can then be asked whether it found the evidence
+        reading["dataset"]["lab"] = job.dataset.manifest["lab"]
     check_same(config, workdir)
     if (workdir / READING).exists():
         stands = json.loads((workdir / READING).read_text("utf-8"))

@@ -1,0 +1,411 @@
+"""Which explainer may be trusted: where the evidence is known, and the model provably uses it.
+
+A run that was trained on a lab of `xai-traffic lab` meets sessions of the same recipe and another
+seed. First an intervention: the same sessions, byte for byte, without the plants. A model whose
+accuracy does not fall to chance rests on something else, and no explainer could be blamed for
+pointing there. Then every method explains sessions whose verdict turns with the plant, and is
+scored by how much of it falls upon the plant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xai_traffic import explain
+from xai_traffic.capture.fields import Field, dissect
+from xai_traffic.capture.sessions import packet_rows_of, read_capture_by
+from xai_traffic.data.labels import BINARY_CLASSES
+from xai_traffic.errors import RunError
+from xai_traffic.evaluation.bootstrap import interval, ratio_interval
+from xai_traffic.evaluation.explanations import explain_images, player_groups, suitable_methods
+from xai_traffic.lab.evidence import read_evidence
+from xai_traffic.lab.recipe import Recipe
+from xai_traffic.lab.write import write_lab
+from xai_traffic.terminal import progress
+from xai_traffic.training.run import Run
+
+SESSIONS = 48
+"""Sessions explained unless another number is asked for."""
+
+PER_FAMILY = 24
+"""Sessions of each family that the model judges before and after the intervention."""
+
+AT_ONCE = 16
+"""Sessions explained together."""
+
+REFERENCES = 64
+"""Benign sessions that baselines are drawn from."""
+
+FRESH = 7919
+"""Added to the seed of the run's lab: no session of the benchmark was seen in training."""
+
+UNITS = ("packets", "fields", "bytes")
+SCORES = {
+    "pointing": explain.pointing_game,
+    "mass": explain.relevance_mass,
+    "rank": explain.relevance_rank,
+}
+CONTROL = "random"
+"""The method that knows no model."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """Sessions of a lab as a run reads them, and its logits.
+
+    Args:
+        keys: (capture, session) of each.
+        malware: bool [N], by the folder that they lie in.
+        images: uint8 [N, 128, 128].
+        fields: of each packet of each session, see `capture.fields.dissect`.
+        logits: float32 [N, 2].
+    """
+
+    keys: list[tuple[str, int]]
+    malware: np.ndarray
+    images: np.ndarray
+    fields: list[list[list[Field]]]
+    logits: np.ndarray
+
+    @property
+    def verdicts(self) -> np.ndarray:
+        """Tell which are judged Malware, bool [N]."""
+        return self.logits.argmax(-1) == BINARY_CLASSES.index("Malware")
+
+
+def benchmark_explainers(
+    run: Run,
+    *,
+    control: Run | None = None,
+    methods: Sequence[str] | None = None,
+    sessions: int = SESSIONS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score every method on fresh sessions of the lab that a run was trained on.
+
+    Args:
+        run: a binary run, trained on a dataset of one lab, layers `all`, layout `tiles`.
+        control: the same, trained with `config.data.permute_labels`: what its explanations score is
+            no merit of the model.
+        methods: names of `explain.METHODS`; None for all that can explain the model.
+        sessions: how many are explained.
+        seed: of the sessions and of all chance.
+
+    Returns:
+        The run and its lab, and
+            reliance   accuracy with the plants and without them, with 95 % intervals; `relies`
+            explained  sessions explained, and how many have a verdict that turns with the plant
+            chance     by unit, part of the players that is evidence
+            methods    by name, unit (packets, fields, bytes) and score (pointing, mass, rank): mean
+                       and interval over sessions
+            control    the same of the other run, where there is one
+            answers    by method, the units that it may be trusted with: at least half of the
+                       evidence ranks first, and more than by the control (else by CONTROL), by
+                       intervals
+            claim      how much more a planted packet has than another one: see `claim`
+
+    Raises:
+        RunError: the run cannot be asked so, no session's verdict turns with the plant, or a method
+            cannot explain the model.
+    """
+    recipe = recipe_of(run)
+    if control is not None:
+        _check_control(run, control)
+    methods = tuple(methods or suitable_methods(run))
+    fresh = dataclasses.replace(
+        recipe, seed=recipe.seed + FRESH + seed, sessions_per_family=PER_FAMILY, remove=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        labs = [pathlib.Path(folder) / name for name in ("planted", "removed")]
+        for lab, remove in zip(labs, (False, True), strict=True):
+            write_lab(lab, **{**dataclasses.asdict(fresh), "remove": remove})
+        evidence = read_evidence(labs[0])
+        planted, removed = (judge_lab(run, lab) for lab in labs)
+    found = reliance(planted, removed, fresh.best_accuracy)
+    turned, visible = _turned(run, planted, removed, evidence)
+    chosen = _even(planted.keys, np.flatnonzero(turned), sessions, seed)
+    if not len(chosen):
+        raise RunError(
+            f"{run.path}: no verdict turns when the plant is taken out, so there is nothing to "
+            f"explain (accuracy {found['accuracy']['mean']:.2f} with it, "
+            f"{found['without']['mean']:.2f} without): train longer, or hide less"
+        )
+    benign = planted.images[~planted.malware]
+    references = benign[np.random.Generator(np.random.Philox(seed)).permutation(len(benign))]
+    own = [evidence[planted.keys[row]] for row in chosen]
+    of_run = score_methods(run, planted, chosen, own, methods, references[:REFERENCES], seed)
+    result = {
+        "run": str(run.path),
+        "step": run.step,
+        "model": run.model.name,
+        "mask": run.rules.mask,
+        "lab": dataclasses.asdict(recipe),
+        "seed": seed,
+        "reliance": found,
+        "explained": {
+            "sessions": len(chosen),
+            "turned": int(turned.sum()),
+            "planted": int(visible.sum()),
+        },
+        **of_run,
+    }
+    if control is not None:
+        other = score_methods(control, planted, chosen, own, methods, references[:REFERENCES], seed)
+        result["control"] = {"run": str(control.path), "methods": other["methods"]}
+    result["answers"] = _answers(of_run["methods"], result.get("control", {}).get("methods"))
+    return result
+
+
+def recipe_of(run: Run) -> Recipe:
+    """Return the recipe of the lab that a run was trained on.
+
+    Raises:
+        RunError: it was not trained on a lab, or cannot tell what is asked here.
+    """
+    if "lab" not in run.dataset:
+        raise RunError(
+            f"{run.path} was not trained on a lab, whose evidence is known: make one (`xai-traffic "
+            "lab --plant payload --out LAB`), convert the folder LAB alone, and train on that"
+        )
+    if run.task != "binary":
+        raise RunError(
+            f"{run.path} tells {len(run.classes)} classes apart: train with task binary, so that "
+            "nothing but the plant tells Malware from Benign"
+        )
+    if run.rules.layout != "tiles" or run.rules.layers != "all":
+        raise RunError(
+            f"{run.path} reads layout {run.rules.layout!r} and layers {run.rules.layers!r}: "
+            "evidence is found by layout tiles and layers all"
+        )
+    return Recipe(**run.dataset["lab"])
+
+
+def _check_control(run: Run, control: Run) -> None:
+    if control.config is not None and not control.config.data.permute_labels:
+        raise RunError(
+            f"{control.path} was trained on true labels: a control needs "
+            "--config.data.permute_labels=True"
+        )
+    if recipe_of(control) != recipe_of(run) or control.model.name != run.model.name:
+        raise RunError(
+            f"{control.path} is no control of {run.path}: train it with the same config and dataset"
+        )
+
+
+def judge_lab(run: Run, lab: str | os.PathLike) -> Judged:
+    """Read all captures of a lab by the run's own rules and judge their sessions."""
+    lab = pathlib.Path(lab)
+    keys, images, fields = [], [], []
+    for path in sorted(lab.glob("*/*.pcap")):
+        name = path.relative_to(lab).as_posix()
+        read = read_capture_by(path, run.rules, name)
+        keys += [(name, number) for number in read.table["session"].to_pylist()]
+        images.append(read.images())
+        packets = packet_rows_of(read.packets)
+        dissected = [dissect(tile, row) for tile, row in zip(read.tiles, packets, strict=True)]
+        for row in range(len(read)):
+            first, count = (read.table[column][row].as_py() for column in ("first_tile", "tiles"))
+            fields.append(dissected[first : first + count])
+    together = np.concatenate(images)
+    return Judged(
+        keys=keys,
+        malware=np.array([name.startswith("Malware/") for name, _ in keys]),
+        images=together,
+        fields=fields,
+        logits=run.logits(together),
+    )
+
+
+def reliance(planted: Judged, removed: Judged, best: float) -> dict[str, Any]:
+    """Tell whether a model's accuracy falls to chance when the plants are taken out.
+
+    Args:
+        best: accuracy of a judge who misses nothing.
+
+    Returns:
+        `accuracy` with the plants and `without` them, balanced over both classes, each with its
+        95 % interval by bootstrap over sessions; `best`; and `relies`: the model has at least nine
+        tenths of what the best judge has above chance, and without the plants the interval reaches
+        down to one half.
+    """
+    right = (planted.verdicts == planted.malware).astype(float)
+    after = (removed.verdicts == removed.malware).astype(float)
+    accuracy, without = interval(right), interval(after)
+    enough = accuracy["mean"] - 0.5 >= 0.9 * (best - 0.5)
+    return {
+        "accuracy": accuracy,
+        "without": without,
+        "best": best,
+        "relies": bool(enough and without["low"] <= 0.5),
+    }
+
+
+def score_methods(
+    run: Run,
+    judged: Judged,
+    rows: np.ndarray,
+    evidence: Sequence[Sequence[Mapping[str, Any]]],
+    methods: Sequence[str],
+    references: np.ndarray,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Explain Malware in some sessions by every method, and score what falls upon the evidence.
+
+    Args:
+        rows: of `judged`, int [M].
+        evidence: of each, lines of `lab.evidence`.
+        references: uint8 [R, 128, 128], see `explain_images`.
+
+    Returns:
+        `chance`, `methods` and `claim` as `benchmark_explainers` tells.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    target = np.int32(BINARY_CLASSES.index("Malware"))
+    found: dict[str, dict[str, dict[str, list]]] = {}
+    chance: dict[str, list] = {unit: [] for unit in UNITS}
+    shares: dict[str, list] = {}
+    influence = []
+    for start in progress(range(0, len(rows), AT_ONCE), f"explain {run.model.name}"):
+        part = rows[start : start + AT_ONCE]
+        images, fields = judged.images[part], [judged.fields[row] for row in part]
+        groups = player_groups(run, fields)
+        marks = np.stack([marked(lines) for lines in evidence[start : start + AT_ONCE]])
+        truth = {unit: _players_with(groups[unit], marks) for unit in UNITS}
+        targets = np.full(len(part), target)
+        maps = explain_images(run, images, targets, methods, fields, references)
+        values = {name: np.asarray(one.attributions) for name, one in maps.items()}
+        values[CONTROL] = rng.standard_normal(images.shape)
+        for unit, (present, evident) in truth.items():
+            chance[unit].append(explain.by_chance(evident, present))
+            for name, one in values.items():
+                scores = _sums(groups[unit], np.abs(one))
+                kept = found.setdefault(name, {}).setdefault(unit, {score: [] for score in SCORES})
+                for score, function in SCORES.items():
+                    kept[score].append(function(scores, evident, present))
+                if unit == "packets":
+                    shares.setdefault(name, []).append(_two_kinds(scores, evident, present))
+        x = images[..., None].astype(np.float32)
+        lost = explain.occlusion(run.model.apply, run.variables, x, groups["packets"], targets)
+        influence.append(_two_kinds(np.asarray(lost), *truth["packets"][::-1]))
+    return {
+        "chance": {unit: float(np.concatenate(parts).mean()) for unit, parts in chance.items()},
+        "methods": {
+            name: {
+                unit: {
+                    score: interval(np.concatenate(parts), seed) for score, parts in scores.items()
+                }
+                for unit, scores in units.items()
+            }
+            for name, units in found.items()
+        },
+        "claim": claim(
+            {name: np.concatenate(parts) for name, parts in shares.items()},
+            np.concatenate(influence),
+            seed,
+        ),
+    }
+
+
+def claim(shares: Mapping[str, np.ndarray], lost: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Answer the study's claim, that packets with the evidence influence the verdict more.
+
+    Args:
+        shares: by method, float [M, 2]: mean |attribution| of a session's planted packets, and of
+            its others.
+        lost: float [M, 2], the same of the logit that is lost without the packet.
+
+    Returns:
+        `shares`, by method, how many times what another packet has a planted one has, and `logit`,
+        the logits lost by taking out a `planted` packet, an `other` one, and their `difference` in
+        the same session; all with 95 % intervals by bootstrap over sessions.
+    """
+    return {
+        "shares": {name: ratio_interval(*pairs.T, seed) for name, pairs in shares.items()},
+        "logit": {
+            "planted": interval(lost[:, 0], seed),
+            "other": interval(lost[:, 1], seed),
+            "difference": interval(lost[:, 0] - lost[:, 1], seed),
+        },
+    }
+
+
+def _answers(methods: Mapping[str, Any], control: Mapping[str, Any] | None) -> dict[str, list[str]]:
+    found = {}
+    for name, own in methods.items():
+        found[name] = []
+        for unit in UNITS:
+            rank = own[unit]["rank"]
+            other = (control[name] if control else methods[CONTROL])[unit]["rank"]
+            nothing = other["high"] is None  # a control that attributes nothing at all
+            if rank["low"] is not None and rank["low"] >= 0.5:
+                found[name] += [unit] if nothing or rank["low"] > other["high"] else []
+    return found
+
+
+def marked(lines: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return which pixels are evidence, bool [128, 128]; what no image holds is left out."""
+    tiles = np.zeros((64, 16, 16), bool)
+    for line in lines:
+        if line["packet"] < 64:
+            tiles[line["packet"]].reshape(-1)[line["start"] : line["end"]] = True
+    return tiles.reshape(8, 8, 16, 16).transpose(0, 2, 1, 3).reshape(128, 128)
+
+
+def _turned(
+    run: Run, planted: Judged, removed: Judged, evidence: Mapping[tuple[str, int], list]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which sessions are Malware with the plant and Benign without it; which show a plant."""
+    if planted.keys != removed.keys:
+        raise RunError(f"{run.path} reads other sessions without the plants than with them")
+    groups = player_groups(run, planted.fields)["bytes"][..., 0] >= 0
+    visible = np.array(
+        [
+            key in evidence and bool((marked(evidence[key]) & own).any())
+            for key, own in zip(planted.keys, groups, strict=True)
+        ]
+    )
+    return visible & planted.verdicts & ~removed.verdicts, visible
+
+
+def _even(keys: Sequence[tuple[str, int]], rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Draw rows, as many of each capture as there are, captures in turn."""
+    rows = np.random.Generator(np.random.Philox(seed)).permutation(rows)
+    turn: dict[str, int] = {}
+    order = []
+    for row in rows:
+        name = keys[row][0]
+        turn[name] = turn.get(name, 0) + 1
+        order.append((turn[name], name, row))
+    return np.sort([row for *_, row in sorted(order)[:most]]).astype(np.int64)
+
+
+def _sums(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Add values [M, 128, 128] up over players, float64 [M, P]."""
+    places, players = groups[..., 0], int(groups.max()) + 1
+    found = np.zeros((len(places), players))
+    for row, (own, value) in enumerate(zip(places, values, strict=True)):
+        held = own >= 0
+        found[row] = np.bincount(own[held], value[held].astype(np.float64), players)
+    return found
+
+
+def _players_with(groups: np.ndarray, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the players that there are and those that hold a marked byte, bool [M, P] each."""
+    return _sums(groups, np.ones(marks.shape)) > 0, _sums(groups, marks) > 0
+
+
+def _two_kinds(scores: np.ndarray, evident: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return the mean score of the evident players and of the others, float [M, 2]."""
+    others = present & ~evident
+    kinds = [
+        np.where(kind.any(1), (scores * kind).sum(1) / np.maximum(kind.sum(1), 1), np.nan)
+        for kind in (evident, others)
+    ]
+    return np.stack(kinds, 1)
