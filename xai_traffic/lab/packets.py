@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from xai_traffic.capture.records import TCP, UDP
 
@@ -32,37 +33,59 @@ class Host:
     window: int
 
 
+class Slot(NamedTuple):
+    """Bytes of a message that its protocol leaves to the sender: filler, or a plant's place.
+
+    Args:
+        name: what a family's plants call it.
+        filler: what stands there without a plant; a plant has as many bytes.
+        field: Wireshark's name of the field it lies in.
+    """
+
+    name: str
+    filler: bytes
+    field: str = "payload"
+
+
 @dataclasses.dataclass(frozen=True)
 class Plant:
-    """Evidence to hide in a session: bytes that only one family has.
+    """Evidence to hide in a session: bytes that only one side of the labels has.
 
     Args:
         name: what the list of evidence calls it.
-        field: Wireshark's name of the field it lies in.
         data: the bytes themselves.
     """
 
     name: str
-    field: str
     data: bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Mark:
-    """Where a plant lies: bytes [start, end) of a packet."""
+class Mark(NamedTuple):
+    """Where something lies: bytes [start, end) of a packet, in a field; a slot's or a plant's."""
 
-    plant: Plant
+    name: str
+    field: str
     start: int
     end: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Packet:
-    """A captured frame, with its time in nanoseconds since 1970 and the plants in it."""
+    """A captured frame.
+
+    Args:
+        time_ns: nanoseconds since 1970.
+        sender: CLIENT or SERVER.
+        data: its bytes from the Ethernet header on.
+        slots: where slots without a plant lie.
+        marks: where plants lie.
+    """
 
     time_ns: int
+    sender: int
     data: bytes
-    marks: tuple[Mark, ...]
+    slots: tuple[Mark, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
 
 def checksum(data: bytes) -> int:
@@ -74,22 +97,31 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def seal(data: bytes) -> bytes:
+    """Return an Ethernet frame of ours, whatever was written into it, with its checksums right."""
+    head, segment = bytearray(data[14:34]), bytearray(data[34:])
+    head[10:12] = b"\0\0"
+    head[10:12] = struct.pack(">H", checksum(bytes(head)))
+    protocol = head[9]
+    place = 16 if protocol == TCP else 6
+    segment[place : place + 2] = b"\0\0"
+    pseudo = bytes(head[12:20]) + struct.pack(">HH", protocol, len(segment))
+    value = checksum(pseudo + segment)
+    if protocol == UDP and value == 0:
+        value = 0xFFFF  # zero says that there is no checksum (RFC 768)
+    segment[place : place + 2] = struct.pack(">H", value)
+    return data[:14] + bytes(head) + bytes(segment)
+
+
 def frame(source: Host, target: Host, protocol: int, number: int, segment: bytes) -> bytes:
-    """Return an Ethernet frame around a segment whose own checksum field is still zero."""
+    """Return an Ethernet frame around a segment, its checksums filled in."""
     head = struct.pack(
         ">BBHHHBBH4s4s",
         *(0x45, 0, 20 + len(segment), number, 0x4000, source.ttl, protocol, 0),
         source.address,
         target.address,
     )
-    head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]
-    pseudo = source.address + target.address + struct.pack(">HH", protocol, len(segment))
-    value = checksum(pseudo + segment)
-    place = 16 if protocol == TCP else 6
-    if protocol == UDP and value == 0:
-        value = 0xFFFF  # zero says that there is no checksum (RFC 768)
-    segment = segment[:place] + struct.pack(">H", value) + segment[place + 2 :]
-    return target.mac + source.mac + b"\x08\x00" + head + segment
+    return seal(target.mac + source.mac + b"\x08\x00" + head + segment)
 
 
 class Conversation:
@@ -100,6 +132,8 @@ class Conversation:
         client, server: the ends; `client` sends first.
         ports: source and destination port of the client's packets.
         start_ns: time of the first packet.
+        plants: by the name of the slot that each goes to.
+        opening: who sends the packets of an exchange of keep-alives after the handshake (TCP).
     """
 
     protocol: int
@@ -111,9 +145,12 @@ class Conversation:
         server: Host,
         ports: tuple[int, int],
         start_ns: int,
+        plants: Mapping[str, Plant] | None = None,
+        opening: Sequence[int] = (),
     ):
         self.chance, self.hosts, self.ports = chance, (client, server), ports
-        self.now = start_ns
+        self.now, self.start_ns = start_ns, start_ns
+        self.plants, self.opening = plants or {}, opening
         self.packets: list[Packet] = []
         self.round_trip = chance.uniform(0.004, 0.09)
         self.numbers = [chance.randrange(1 << 16), chance.randrange(1 << 16)]
@@ -122,7 +159,24 @@ class Conversation:
         """Let time pass, in whole microseconds as captures count it, at least one."""
         self.now += max(int(seconds * 1e6), 1) * 1000
 
-    def emit(self, sender: int, header: bytes, payload: bytes, plants: Sequence[Plant]) -> None:
+    def write(self, parts: Sequence[bytes | Slot]) -> tuple[bytes, list[tuple[Mark, bool]]]:
+        """Return a message of parts, and where its slots lie and whether a plant is there."""
+        message, places = b"", []
+        for part in parts:
+            if isinstance(part, Slot):
+                plant = self.plants.get(part.name)
+                text = plant.data if plant else part.filler
+                name = plant.name if plant else part.name
+                end = len(message) + len(text)
+                places.append((Mark(name, part.field, len(message), end), plant is not None))
+                message += text
+            else:
+                message += part
+        return message, places
+
+    def emit(
+        self, sender: int, header: bytes, payload: bytes, places: Sequence[tuple[Mark, bool]] = ()
+    ) -> None:
         """Capture one packet of the sender and let the time to the next one pass."""
         data = frame(
             self.hosts[sender],
@@ -132,13 +186,12 @@ class Conversation:
             header + payload,
         )
         self.numbers[sender] = (self.numbers[sender] + 1) % (1 << 16)
-        marks = []
-        for plant in plants:
-            place = payload.find(plant.data)
-            if place >= 0:
-                start = len(data) - len(payload) + place
-                marks.append(Mark(plant, start, start + len(plant.data)))
-        self.packets.append(Packet(self.now, data, tuple(marks)))
+        base = len(data) - len(payload)
+        found: tuple[list[Mark], list[Mark]] = ([], [])
+        for mark, planted in places:
+            place = mark._replace(start=base + mark.start, end=base + mark.end)
+            found[planted].append(place)
+        self.packets.append(Packet(self.now, sender, data, *map(tuple, found)))
         self.wait(self.chance.uniform(20e-6, 200e-6))
 
     def travel(self) -> None:
@@ -151,10 +204,11 @@ class Datagrams(Conversation):
 
     protocol = UDP
 
-    def send(self, sender: int, payload: bytes, plants: Sequence[Plant] = ()) -> None:
+    def send(self, sender: int, *parts: bytes | Slot) -> None:
         """Send one datagram and wait until it has arrived."""
         ports = self.ports if sender == CLIENT else self.ports[::-1]
-        self.emit(sender, struct.pack(">HHHH", *ports, 8 + len(payload), 0), payload, plants)
+        payload, places = self.write(parts)
+        self.emit(sender, struct.pack(">HHHH", *ports, 8 + len(payload), 0), payload, places)
         self.travel()
 
 
@@ -163,34 +217,31 @@ class Connection(Conversation):
 
     protocol = TCP
 
-    def __init__(
-        self,
-        chance: random.Random,
-        client: Host,
-        server: Host,
-        ports: tuple[int, int],
-        start_ns: int,
-    ):
-        super().__init__(chance, client, server, ports, start_ns)
-        self.start_ns = start_ns
+    def __init__(self, *ends, **more):
+        super().__init__(*ends, **more)
+        chance = self.chance
         self.sequence = [chance.randrange(1 << 32), chance.randrange(1 << 32)]
         self.clocks = [chance.randrange(1 << 31), chance.randrange(1 << 31)]
         self.heard = [0, 0]
 
     def open(self) -> None:
-        """Shake hands."""
+        """Shake hands, and exchange the keep-alives of the opening: the client's ask (RFC 9293)."""
         self._segment(CLIENT, SYN)
         self.travel()
         self._segment(SERVER, SYN | ACK)
         self.travel()
         self._segment(CLIENT, ACK)
+        for sender in self.opening:
+            self._segment(sender, ACK, back=sender == CLIENT)
+            self.travel()
 
-    def send(self, sender: int, payload: bytes, plants: Sequence[Plant] = ()) -> None:
+    def send(self, sender: int, *parts: bytes | Slot) -> None:
         """Send bytes in as many segments as they take; the other end acknowledges every second."""
-        for index, first in enumerate(range(0, len(payload), SEGMENT)):
-            part = payload[first : first + SEGMENT]
-            last = first + SEGMENT >= len(payload)
-            self._segment(sender, ACK | (PSH if last else 0), part, plants)
+        message, places = self.write(parts)
+        for index, first in enumerate(range(0, len(message), SEGMENT)):
+            part = message[first : first + SEGMENT]
+            last = first + SEGMENT >= len(message)
+            self._segment(sender, ACK | (PSH if last else 0), part, _within(places, first))
             if last or index % 2:
                 self.travel()
                 self._segment(1 - sender, ACK)
@@ -204,7 +255,13 @@ class Connection(Conversation):
         self._segment(CLIENT, ACK)
 
     def _segment(
-        self, sender: int, flags: int, payload: bytes = b"", plants: Sequence[Plant] = ()
+        self,
+        sender: int,
+        flags: int,
+        payload: bytes = b"",
+        places: Sequence[tuple[Mark, bool]] = (),
+        *,
+        back: bool = False,
     ) -> None:
         passed = (self.now - self.start_ns) // 1_000_000
         stamp = (self.clocks[sender] + passed) % (1 << 32)
@@ -217,11 +274,23 @@ class Connection(Conversation):
         header = struct.pack(
             ">HHIIBBHHH",
             *(self.ports if sender == CLIENT else self.ports[::-1]),
-            self.sequence[sender],
+            (self.sequence[sender] - back) % (1 << 32),
             self.sequence[1 - sender] if flags & ACK else 0,
             *((20 + len(options)) << 2, flags, self.hosts[sender].window, 0, 0),
         )
-        self.emit(sender, header + options, payload, plants)
+        self.emit(sender, header + options, payload, places)
         advance = len(payload) + (1 if flags & (SYN | FIN) else 0)
         self.sequence[sender] = (self.sequence[sender] + advance) % (1 << 32)
         self.heard[1 - sender] = stamp
+
+
+def _within(places: Sequence[tuple[Mark, bool]], first: int) -> list[tuple[Mark, bool]]:
+    """Return the parts of places that lie in the segment whose first byte is `first`."""
+    found = []
+    for mark, planted in places:
+        start, end = max(mark.start - first, 0), min(mark.end - first, SEGMENT)
+        if start < end:
+            # behind the first segment no message begins, so no dissector of single packets knows it
+            field = mark.field if first == 0 else "payload"
+            found.append((Mark(mark.name, field, start, end), planted))
+    return found

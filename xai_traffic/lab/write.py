@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 import pathlib
-import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from xai_traffic.errors import ConfigError
 from xai_traffic.folder import whole_folder
-from xai_traffic.lab.families import CLIENTS, FAMILIES, Family
+from xai_traffic.lab.evidence import EVIDENCE, evidence, evidence_text
+from xai_traffic.lab.families import BY_NAME, FAMILIES
 from xai_traffic.lab.packets import Packet
-
-START_NS = 1_767_225_600 * 1_000_000_000
-"""Time at which all captures begin: 2026-01-01 00:00 UTC."""
-
-SECONDS_PER_SESSION = 2.0
-"""Mean time between the first packets of two sessions: most lie in one another's time."""
-
-SESSIONS_PER_FAMILY = 80
-
-EVIDENCE = "evidence.jsonl"
+from xai_traffic.lab.plants import KINDS
+from xai_traffic.lab.recipe import RECIPE, SESSIONS_PER_FAMILY, Recipe, recipe_text
+from xai_traffic.lab.sessions import (
+    has_place,
+    in_order_of_time,
+    make_planted_sessions,
+    make_sessions,
+)
 
 
 def write_lab(
@@ -30,46 +28,93 @@ def write_lab(
     *,
     seed: int = 0,
     sessions_per_family: int = SESSIONS_PER_FAMILY,
+    families: Sequence[str] | None = None,
+    plant: str | None = None,
+    packet: int | None = None,
+    strength: float = 1.0,
+    remove: bool = False,
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Write `Benign/<family>.pcap`, `Malware/<family>.pcap` and `evidence.jsonl` into a folder.
+    """Write captures, the list of their evidence (`evidence.jsonl`) and their recipe (`lab.json`).
 
-    The same seed and number of sessions give the same bytes. The folder appears when it is
-    complete.
+    Without `plant`, `Benign/<family>.pcap` and `Malware/<family>.pcap` hold the families and their
+    own plants. With it, every benign family that has a place for the plant is written twice, drawn
+    alike and independently: `Benign/<family>.pcap` without it, `Malware/<family>-<plant>.pcap`
+    with it. The same arguments give the same bytes. The folder appears when it is complete.
 
-    A line of evidence holds `capture` (path in the folder), `session` (0-based by first packet),
-    `packet` (0-based in the session), `frame` (1-based in the capture), `start` and `end` (byte
-    range in the packet), `field` (Wireshark's name), `family`, `plant` (its name) and `bytes` (in
-    hexadecimal).
+    Args:
+        out: the folder to make.
+        seed: of all chance.
+        sessions_per_family: sessions in a capture.
+        families: names of families; all that fit if None.
+        plant: a kind of evidence, a key of `plants.KINDS`.
+        packet: the only packet that carries it, 0-based in its session. If None, the kind chooses:
+            all packets of the client (ttl, time_stamp, window), the first packet of the client
+            with a place (payload, sni), the first of all (checksum), those after the handshake
+            (sequence).
+        strength: share of the malicious sessions that carry the plant, in (0, 1]; the others are
+            as benign ones.
+        remove: write what benign sessions have where the plants would be, and nothing else
+            differently: an accuracy that stays has rested on something else. Sequences differ in
+            more, as their packets are others.
+        overwrite: replace a lab that exists.
 
     Returns:
         The folder.
 
     Raises:
         ConfigError: `out` exists and `overwrite` is not set or it holds something else, it cannot
-            be made, or there would be no session.
+            be made, or an argument is wrong or goes with no family.
     """
     out = pathlib.Path(out)
-    if sessions_per_family < 1:
-        raise ConfigError(f"sessions_per_family is {sessions_per_family}: choose at least 1")
+    recipe = _with_families(
+        Recipe(seed, sessions_per_family, families, plant, packet, strength, remove)
+    )
     with whole_folder(out, lambda: check_free(out, overwrite), ConfigError) as folder:
         lines = []
-        for family in FAMILIES:
-            sessions = make_sessions(family, seed=seed, count=sessions_per_family)
+        for label, name, sessions in _captures(recipe):
             frames = in_order_of_time(sessions)
-            name = capture_of(family)
             path = folder / name
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(pcap(packet for _, _, packet in frames))
-            lines += evidence(family, name, frames)
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / EVIDENCE).write_text(text, encoding="utf-8")
+            path.write_bytes(pcap(each for _, _, each in frames))
+            lines += evidence(label, name, frames)
+        (folder / EVIDENCE).write_text(evidence_text(lines), encoding="utf-8")
+        (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
     return out
 
 
-def capture_of(family: Family) -> str:
-    """Return the path of a family's capture in the folder."""
-    return f"{family.group}/{family.name}.pcap"
+def _with_families(recipe: Recipe) -> Recipe:
+    """Return the recipe with its families named: of those that can be chosen, all with a place."""
+    if recipe.families is not None:
+        return recipe
+    names = recipe.choices()
+    if recipe.plant is not None:
+        names = tuple(name for name in names if has_place(BY_NAME[name], recipe))
+    if not names:
+        raise ConfigError(
+            f"packet {recipe.packet} of no family has a place for plant {recipe.plant!r}, which "
+            f"needs {KINDS[recipe.plant].where}: choose another packet"
+        )
+    return dataclasses.replace(recipe, families=names)
+
+
+def _captures(recipe: Recipe) -> Iterator[tuple[str, str, list[list[Packet]]]]:
+    """Yield label, path and sessions of each capture."""
+    for name in recipe.families or ():
+        family = BY_NAME[name]
+        if recipe.plant is None:
+            yield name, f"{family.group}/{name}.pcap", make_sessions(family, recipe)
+            continue
+        for group, label in (("Benign", name), ("Malware", f"{name}-{recipe.plant}")):
+            sessions = make_planted_sessions(family, recipe, malicious=group == "Malware")
+            yield label, f"{group}/{label}.pcap", sessions
+
+
+def _names() -> set[str]:
+    """Return the path of every file that a lab may hold."""
+    own = {f"{family.group}/{family.name}.pcap" for family in FAMILIES}
+    made = {f"Malware/{family.name}-{kind}.pcap" for family in FAMILIES for kind in KINDS}
+    return own | made | {EVIDENCE, RECIPE}
 
 
 def check_free(out: pathlib.Path, overwrite: bool) -> None:
@@ -84,43 +129,13 @@ def check_free(out: pathlib.Path, overwrite: bool) -> None:
         raise ConfigError(f"{out} exists: choose another --out, or add --overwrite")
     if not out.is_dir() or out.is_symlink():
         raise ConfigError(f"{out} is not a folder: choose another --out")
-    ours = {EVIDENCE, *map(capture_of, FAMILIES)}
     others = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    if others - ours:
+    others -= _names()
+    if others:
         raise ConfigError(
-            f"{out} holds more than lab captures ({', '.join(sorted(others - ours)[:3])}): "
+            f"{out} holds more than lab captures ({', '.join(sorted(others)[:3])}): "
             "it is not overwritten, choose another --out"
         )
-
-
-def make_sessions(family: Family, *, seed: int, count: int) -> list[list[Packet]]:
-    """Return the packets of `count` sessions of a family, no two on the same client port.
-
-    Hosts, ports and times come from a source of chance that the families share, so that session k
-    has the same client at the same time in every one of them.
-    """
-    common = random.Random(f"hosts/{seed}")
-    ports = list(range(32_768, 61_000))
-    common.shuffle(ports)
-    sessions = []
-    for number in range(count):
-        start = common.uniform(0, count * SECONDS_PER_SESSION)
-        start_ns = START_NS + int(start * 1e6) * 1000
-        client, port = common.choice(CLIENTS), ports[number % len(ports)]
-        chance = random.Random(f"{family.name}/{seed}/{number}")
-        sessions.append(family.session(chance, client, port, start_ns))
-    return sessions
-
-
-def in_order_of_time(sessions: list[list[Packet]]) -> list[tuple[int, int, Packet]]:
-    """Return (session, packet in it, packet) of all packets, sessions numbered by the first."""
-    ordered = sorted(sessions, key=lambda packets: packets[0].time_ns)
-    frames = [
-        (session, index, packet)
-        for session, packets in enumerate(ordered)
-        for index, packet in enumerate(packets)
-    ]
-    return sorted(frames, key=lambda item: item[2].time_ns)  # stable: ties keep their order
 
 
 def pcap(packets: Iterable[Packet]) -> bytes:
@@ -131,23 +146,3 @@ def pcap(packets: Iterable[Packet]) -> bytes:
         size = len(packet.data)
         parts += (struct.pack("<IIII", seconds, rest // 1000, size, size), packet.data)
     return b"".join(parts)
-
-
-def evidence(family: Family, capture: str, frames: list[tuple[int, int, Packet]]) -> list[dict]:
-    """Return one line for each plant in a capture, in order of frames."""
-    return [
-        {
-            "capture": capture,
-            "session": session,
-            "packet": index,
-            "frame": number,
-            "start": mark.start,
-            "end": mark.end,
-            "field": mark.plant.field,
-            "family": family.name,
-            "plant": mark.plant.name,
-            "bytes": mark.plant.data.hex(),
-        }
-        for number, (session, index, packet) in enumerate(frames, 1)
-        for mark in packet.marks
-    ]
