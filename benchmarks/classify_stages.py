@@ -32,13 +32,14 @@ def make(folder: pathlib.Path, packets: int, seed: int) -> None:
     """Write the capture and train the run."""
     from xai_traffic.capture.rules import ReadingRules
     from xai_traffic.data.build import convert
+    from xai_traffic.demo import FAMILIES
     from xai_traffic.lab.write import write_lab
     from xai_traffic.training.config import load_config
     from xai_traffic.training.loop import train
 
     made = [sys.executable, HERE / "captures_made.py", "mix", folder / "capture.pcap"]
     subprocess.run([*made, str(packets), str(seed)], check=True)
-    write_lab(folder / "lab", seed=seed)
+    write_lab(folder / "lab", seed=seed, families=FAMILIES)
     lab, dataset, split = folder / "lab", folder / "dataset", "random:60/20/20"
     convert([lab], dataset, rules=ReadingRules(), split=split, seed=seed)
     fields = {"path": dataset, "epochs": 1, "data.limit": 64, "batch_size": 32}

@@ -15,6 +15,8 @@ from capture_bytes import ethernet, ipv4, pcap, tcp, udp
 
 import xai_traffic as xt
 from xai_traffic.cli import main
+from xai_traffic.demo import FAMILIES
+from xai_traffic.lab.recipe import lab_recipe
 from xai_traffic.lab.write import write_lab
 
 
@@ -22,7 +24,7 @@ from xai_traffic.lab.write import write_lab
 def folder(tmp_path_factory):
     """Known-answer captures, their dataset, and a small trained run."""
     folder = tmp_path_factory.mktemp("cli")
-    write_lab(folder / "lab", seed=3, sessions_per_family=16)
+    write_lab(folder / "lab", seed=3, sessions_per_family=16, families=FAMILIES)
     dataset = str(folder / "dataset")
     assert (
         main(["convert", str(folder / "lab"), "--out", dataset, "--split", "random:60/20/20"]) == 0
@@ -370,6 +372,15 @@ def test_lab_command(tmp_path, capsys):
     assert main(["lab", "--out", str(tmp_path / "lab")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "lab")
     assert (tmp_path / "lab" / "evidence.jsonl").exists()
+    asked = ["--plant", "window", "--packet", "3", "--strength", "0.5", "--sessions", "4"]
+    out = str(tmp_path / "planted")
+    assert main(["lab", "--out", out, *asked, "--families", "web, ssh"]) == 0
+    assert capsys.readouterr().out.strip() == out
+    recipe = lab_recipe(out)
+    assert recipe.families == ("web", "ssh") and recipe.best_accuracy == 0.75
+    assert (recipe.plant, recipe.packet, recipe.sessions_per_family) == ("window", 3, 4)
+    assert main(["lab", "--out", str(tmp_path / "no"), "--plant", "window", "--packet", "99"]) == 1
+    assert "packet is 99: choose one of 0 to 63" in capsys.readouterr().err
 
 
 def test_python_names_of_the_contract(folder):

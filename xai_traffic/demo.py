@@ -19,6 +19,7 @@ from xai_traffic.training.run import load_run
 # Who talks to whom is hidden, so that the models must find what is said.
 RULES = ReadingRules(mask="addresses+ports")
 SPLIT = "random:60/20/20"
+FAMILIES = ("dns", "mail", "web", "beacon", "exploit", "tunnel")
 RUNS = {"vit": "multiclass,demo", "xception": "multiclass,demo"}
 
 
@@ -33,7 +34,7 @@ def demo(out: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
     captures, dataset, report = out / "captures", out / "dataset", out / "report"
     if not captures.exists():
         log.info("1/5 lab: captures whose evidence is known")
-        write_lab(captures, seed=seed)
+        write_lab(captures, seed=seed, families=FAMILIES)
     if not dataset.exists():
         log.info("2/5 convert: captures to a dataset")
         conversion = convert([captures], dataset, rules=RULES, split=SPLIT, seed=seed)

@@ -89,7 +89,7 @@ urgent() { sbatch --parsable --partition=high --job-name=urgent --output=/dev/nu
 
 trap 'stop_cluster "$folder/cluster"' EXIT
 say "captures and datasets"
-"$command" lab --out "$folder/captures" >&2
+"$command" lab --families dns,mail,web,beacon,exploit,tunnel --out "$folder/captures" >&2
 "$command" convert "$folder/captures" --out "$folder/datasets/none" >/dev/null
 "$command" convert "$folder/datasets/none" --mask header --out "$folder/datasets/header" >/dev/null
 mkdir "$folder/cluster"

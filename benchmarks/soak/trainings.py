@@ -24,9 +24,10 @@ def make_data(folder: pathlib.Path) -> pathlib.Path:
     """Make captures whose evidence is known, and a dataset of them; return it."""
     from xai_traffic.capture.rules import ReadingRules
     from xai_traffic.data.build import convert
+    from xai_traffic.demo import FAMILIES
     from xai_traffic.lab.write import write_lab
 
-    write_lab(folder / "captures", seed=0)
+    write_lab(folder / "captures", seed=0, families=FAMILIES)
     convert([folder / "captures"], folder / "dataset", rules=ReadingRules())
     return folder / "dataset"
 

@@ -170,7 +170,7 @@ _ANYWHERE = "a packet of that number"
 KINDS: dict[str, Kind] = {
     "payload": Kind(
         _slot("payload", PAYLOAD),
-        f"{len(PAYLOAD)} bytes that mean nothing to its protocol, in the first {TILE} of the packet",
+        f"{len(PAYLOAD)} bytes of its sender's choice among the packet's first {TILE}",
     ),
     "ttl": Kind(_field("time to live", "ip.ttl", _TTL, bytes([TTL])), _ANYWHERE),
     "time_stamp": Kind(_time_stamp, _ANYWHERE, transports=(Connection,)),

@@ -84,16 +84,21 @@ def write_lab(
 
 
 def _with_families(recipe: Recipe) -> Recipe:
-    """Return the recipe with its families named: of those that can be chosen, all with a place."""
-    if recipe.families is not None:
-        return recipe
-    names = recipe.choices()
-    if recipe.plant is not None:
-        names = tuple(name for name in names if has_place(BY_NAME[name], recipe))
-    if not names:
+    """Return the recipe with its families named: those asked for, else all with a place.
+
+    Raises:
+        ConfigError: a family that was asked for has no place for the plant, or none has.
+    """
+    asked = recipe.families or recipe.choices()
+    names = asked
+    if recipe.packet is not None:
+        names = tuple(name for name in asked if has_place(BY_NAME[name], recipe))
+    without = [name for name in asked if name not in names]
+    if without and (recipe.families or not names):
         raise ConfigError(
-            f"packet {recipe.packet} of no family has a place for plant {recipe.plant!r}, which "
-            f"needs {KINDS[recipe.plant].where}: choose another packet"
+            f"packet {recipe.packet} of {', '.join(without)} has no place for plant "
+            f"{recipe.plant!r}, or hardly ever: it needs {KINDS[recipe.plant].where}; choose "
+            "another packet, or other families"
         )
     return dataclasses.replace(recipe, families=names)
 
