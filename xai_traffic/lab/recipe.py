@@ -58,6 +58,7 @@ class Recipe:
             raise ConfigError(
                 f"strength is {self.strength!r}: choose a share above 0 and at most 1"
             )
+        object.__setattr__(self, "strength", float(self.strength))
         if not isinstance(self.remove, bool):
             raise ConfigError(f"remove is {self.remove!r}: give true or false")
         self._check_packet()

@@ -66,10 +66,10 @@ def make_planted_sessions(family: Family, recipe: Recipe, malicious: bool) -> li
 def has_place(family: Family, recipe: Recipe) -> bool:
     """Tell whether more than a few sessions of a family have a place for the plant."""
     kind, beginning = KINDS[recipe.plant], (CLIENTS[0], 40_000, START_NS)
-    found = 0
+    bare, found = dataclasses.replace(family, plants={}), 0
     for number in range(_TRIALS):
         chance = random.Random(f"{family.name}/place/{number}")
-        packets = family.session(chance, *beginning, opening=kind.opening[1])
+        packets = bare.session(chance, *beginning, opening=kind.opening[1])
         found += bool(kind.plant(packets, recipe.packet))
     return found >= _ENOUGH
 
