@@ -4,8 +4,11 @@ import dataclasses
 
 import pytest
 
+from xai_traffic.cli import main
 from xai_traffic.errors import ConfigError
 from xai_traffic.lab.evidence import read_evidence
+from xai_traffic.lab.families import BY_NAME
+from xai_traffic.lab.plants import KINDS
 from xai_traffic.lab.recipe import lab_recipe
 from xai_traffic.lab.write import write_lab
 
@@ -29,6 +32,8 @@ def labs(tmp_path_factory):
         ({"plant": "ttl", "families": ["beacon"]}, "family 'beacon' .* no place .* among chat"),
         ({"plant": "ttl", "families": ["webs"]}, "family 'webs' in families is unknown"),
         ({"families": []}, "families is .*: give a list"),
+        ({"families": [["web"]]}, "families is .*: give a list"),
+        ({"plant": ["ttl"]}, "is unknown: choose one of payload"),
         ({"families": ["web", "web"]}, "each of them once"),
         ({"families": "web"}, "families is 'web': give a list"),
         ({"plant": "ttl", "packet": 64}, "packet is 64: choose one of 0 to 63"),
@@ -101,3 +106,10 @@ def test_damaged_lists_are_told(labs, tmp_path):
     (tmp_path / "evidence.jsonl").write_text(f"{good}\n")
     ((key, (line,)),) = read_evidence(tmp_path).items()
     assert key == (line["capture"], line["session"]) and line["field"] == "ip.ttl"
+
+
+def test_help_names_every_family_and_kind(capsys):
+    with pytest.raises(SystemExit):
+        main(["lab", "--help"])
+    words = set(capsys.readouterr().out.replace(",", " ").replace(":", " ").split())
+    assert words >= {*BY_NAME, *KINDS}

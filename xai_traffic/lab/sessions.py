@@ -27,7 +27,7 @@ _DRAWS = 1000
 
 
 def make_sessions(family: Family, recipe: Recipe) -> list[list[Packet]]:
-    """Return the packets of all sessions of a family with its own plants.
+    """Return the packets of all sessions of a family with its own plants, unless they are removed.
 
     Hosts, ports and times come from a source of chance that the families share, so that session k
     has the same client at the same time in every one of them.
@@ -90,7 +90,7 @@ def _beginnings(
     count: int,
     change: Callable[[Host, random.Random], Host] = lambda host, _: host,
 ) -> list[tuple[Host, int, int]]:
-    """Return client, client port and start of sessions, no two of them on the same port."""
+    """Return client, client port and start of sessions, on ports that repeat after 28,232."""
     ports = list(range(32_768, 61_000))
     common.shuffle(ports)
     beginnings = []
