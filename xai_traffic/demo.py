@@ -19,6 +19,7 @@ from xai_traffic.training.run import load_run
 # Who talks to whom is hidden, so that the models must find what is said.
 RULES = ReadingRules(mask="addresses+ports")
 SPLIT = "random:60/20/20"
+# A part of the lab, so that the whole way stays short.
 FAMILIES = ("dns", "mail", "web", "beacon", "exploit", "tunnel")
 RUNS = {"vit": "multiclass,demo", "xception": "multiclass,demo"}
 

@@ -235,8 +235,14 @@ class Connection(Conversation):
             self._segment(sender, ACK, back=sender == CLIENT)
             self.travel()
 
-    def send(self, sender: int, *parts: bytes | Slot) -> None:
-        """Send bytes in as many segments as they take; the other end acknowledges every second."""
+    def send(self, sender: int, *parts: bytes | Slot, answered: bool = False) -> None:
+        """Send bytes in as many segments as they take; the other end acknowledges every second.
+
+        Args:
+            sender: CLIENT or SERVER.
+            parts: what the message is put together from.
+            answered: whether the other end sends next, and so soon that its message acknowledges.
+        """
         message, places = self.write(parts)
         for index, first in enumerate(range(0, len(message), SEGMENT)):
             part = message[first : first + SEGMENT]
@@ -244,7 +250,8 @@ class Connection(Conversation):
             self._segment(sender, ACK | (PSH if last else 0), part, _within(places, first))
             if last or index % 2:
                 self.travel()
-                self._segment(1 - sender, ACK)
+                if not (last and answered):
+                    self._segment(1 - sender, ACK)
 
     def close(self) -> None:
         """Let both ends finish, the client first."""

@@ -152,9 +152,11 @@ def _random_numbers(packets: list[Packet], chance: random.Random) -> list[Packet
     """Give every packet an identification by chance, as some systems do, and never the plant."""
     changed = []
     for packet in packets:
-        data = packet.data
-        while data == packet.data or data[_IP_CHECKSUM:][:2] == struct.pack(">H", CHECKSUM):
-            data = seal(packet.data[:_IP_ID] + chance.randbytes(2) + packet.data[_IP_ID + 2 :])
+        number, data = chance.randrange(1 << 16), b""
+        while not data or data[_IP_CHECKSUM:][:2] == struct.pack(">H", CHECKSUM):
+            raw = struct.pack(">H", number)
+            data = seal(packet.data[:_IP_ID] + raw + packet.data[_IP_ID + 2 :])
+            number = (number + 1) % (1 << 16)  # one draw a packet, whatever it gives
         changed.append(dataclasses.replace(packet, data=data))
     return changed
 
@@ -187,5 +189,6 @@ KINDS: dict[str, Kind] = {
         "a handshake; its packets are always 3 to 5",
         transports=(Connection,),
         opening=(KNOCK, NO_KNOCK),
+        prepare=_random_numbers,  # counted ones would tell how many packets each host has sent
     ),
 }

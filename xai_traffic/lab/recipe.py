@@ -51,13 +51,14 @@ class Recipe:
             raise ConfigError(
                 f"sessions_per_family is {self.sessions_per_family}: choose at least 1"
             )
-        if self.plant is not None and self.plant not in KINDS:
+        if self.plant is not None and (not isinstance(self.plant, str) or self.plant not in KINDS):
             raise ConfigError(f"plant {self.plant!r} is unknown: choose one of {', '.join(KINDS)}")
         number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
         if not number or not 0 < self.strength <= 1:
             raise ConfigError(
                 f"strength is {self.strength!r}: choose a share above 0 and at most 1"
             )
+        object.__setattr__(self, "strength", float(self.strength))
         if not isinstance(self.remove, bool):
             raise ConfigError(f"remove is {self.remove!r}: give true or false")
         self._check_packet()
@@ -78,7 +79,8 @@ class Recipe:
         if (
             not isinstance(names, (tuple, list))
             or not names
-            or len(set(map(str, names))) < len(names)
+            or not all(isinstance(name, str) for name in names)
+            or len(set(names)) < len(names)
         ):
             raise ConfigError(f"families is {names!r}: give a list of names, each of them once")
         object.__setattr__(self, "families", tuple(names))

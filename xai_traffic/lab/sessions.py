@@ -27,7 +27,7 @@ _DRAWS = 1000
 
 
 def make_sessions(family: Family, recipe: Recipe) -> list[list[Packet]]:
-    """Return the packets of all sessions of a family with its own plants.
+    """Return the packets of all sessions of a family with its own plants, unless they are removed.
 
     Hosts, ports and times come from a source of chance that the families share, so that session k
     has the same client at the same time in every one of them.
@@ -66,10 +66,10 @@ def make_planted_sessions(family: Family, recipe: Recipe, malicious: bool) -> li
 def has_place(family: Family, recipe: Recipe) -> bool:
     """Tell whether more than a few sessions of a family have a place for the plant."""
     kind, beginning = KINDS[recipe.plant], (CLIENTS[0], 40_000, START_NS)
-    found = 0
+    bare, found = dataclasses.replace(family, plants={}), 0
     for number in range(_TRIALS):
         chance = random.Random(f"{family.name}/place/{number}")
-        packets = family.session(chance, *beginning, opening=kind.opening[1])
+        packets = bare.session(chance, *beginning, opening=kind.opening[1])
         found += bool(kind.plant(packets, recipe.packet))
     return found >= _ENOUGH
 
@@ -90,7 +90,7 @@ def _beginnings(
     count: int,
     change: Callable[[Host, random.Random], Host] = lambda host, _: host,
 ) -> list[tuple[Host, int, int]]:
-    """Return client, client port and start of sessions, no two of them on the same port."""
+    """Return client, client port and start of sessions, on ports that repeat after 28,232."""
     ports = list(range(32_768, 61_000))
     common.shuffle(ports)
     beginnings = []

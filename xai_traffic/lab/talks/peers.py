@@ -26,15 +26,16 @@ def peers(talk: Connection, chance: random.Random) -> None:
     talk.send(CLIENT, _message(_INTERESTED))
     talk.wait(chance.uniform(0.005, 1.0))
     talk.send(SERVER, _message(_UNCHOKE))
-    left = 36_000  # so that a session stays within the packets of an image
+    left = 24_000  # so that a session stays within the packets of an image
     for _ in range(chance.randint(1, 4)):
         size = min(int(1500 * 11 ** chance.random()), _LARGEST, left)
         if size < 1000:
             break
         left -= size + 1500
         piece, begin = chance.randrange(count), _LARGEST * chance.randrange(16)
-        talk.send(CLIENT, _message(_REQUEST, struct.pack(">III", piece, begin, size)))
-        talk.wait(chance.uniform(0.001, 0.05))
+        asked = _message(_REQUEST, struct.pack(">III", piece, begin, size))
+        talk.send(CLIENT, asked, answered=True)
+        talk.wait(chance.uniform(0.001, 0.035))
         head = struct.pack(">IBII", 9 + size, _PIECE, piece, begin)
         talk.send(SERVER, head, Slot("block", chance.randbytes(size)))
         talk.send(CLIENT, _message(_HAVE, struct.pack(">I", piece)))

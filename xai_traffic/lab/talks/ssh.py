@@ -39,12 +39,12 @@ def ssh(talk: Connection, chance: random.Random) -> None:
     talk.send(CLIENT, _packet(_NEWKEYS, b""))
     # service, the question which ways to log in there are, the key or password, the terminal
     for asked, answered in ((24, 24), (48, 56), (chance.choice((128, 352)), 16), (96, 480)):
-        talk.send(CLIENT, _sealed(chance, asked))
-        talk.wait(chance.uniform(0.001, 0.05))
+        talk.send(CLIENT, _sealed(chance, asked), answered=True)
+        talk.wait(chance.uniform(0.001, 0.035))
         talk.send(SERVER, _sealed(chance, answered))
     think(talk, chance)
     for _ in range(chance.randint(2, 7)):
-        talk.send(CLIENT, _sealed(chance, 16))
+        talk.send(CLIENT, _sealed(chance, 16), answered=True)
         talk.send(SERVER, _sealed(chance, 16))
         talk.wait(max(0.02, chance.lognormvariate(-1.9, 0.5)))  # between two keys: 150 ms
     talk.send(SERVER, _sealed(chance, 8 * int(6 * 60 ** chance.random())))
