@@ -38,44 +38,48 @@ class Judgement(NamedTuple):
 
 
 def write_annotated(
-    run: Run, folder: pathlib.Path, judged: Sequence[Judgement], explained: Sequence[Explained]
+    run: Run,
+    folder: pathlib.Path,
+    judged: Sequence[Judgement],
+    explained: Sequence[Explained],
+    several: bool,
 ) -> dict[str, str]:
     """Write an annotated copy of each capture, and Wireshark's colour rules for them.
 
-    One capture makes `annotated.pcapng`, several make files in `annotated/` that carry the number
-    and the name of their capture. What came by standard input is gone and cannot be copied.
+    What came by standard input is gone and cannot be copied.
 
     Args:
         run: judged.
         folder: to write into.
         judged: the captures.
         explained: those of their sessions that are explained.
+        several: make files in `annotated/`, named by number and name of their capture, instead of
+            the one file `annotated.pcapng`.
 
     Returns:
         The path of each copy from the folder, with slashes, by the capture's name.
     """
-    gone = [one for one in judged if str(one.path) == STANDARD_INPUT]
-    if gone:
-        log.info("standard input is read once: it is not annotated")
-    kept = [one for one in judged if one not in gone]
     reasons = collections.defaultdict(list)
     for session in explained:
         reasons[session.verdict["capture"]].append(session)
-    if len(judged) > 1 and kept:
+    if several:
         (folder / ANNOTATED_FOLDER).mkdir()
-    places = {}
+    places: dict[str, str] = {}
+    found: set[str] = set()
     for number, one in enumerate(judged, 1):
-        if one not in kept:
+        if str(one.path) == STANDARD_INPUT:
+            log.info("standard input is read once: it is not annotated")
             continue
-        place = ANNOTATED if len(judged) == 1 else f"{ANNOTATED_FOLDER}/{_file_name(number, one)}"
+        place = f"{ANNOTATED_FOLDER}/{_file_name(number, one)}" if several else ANNOTATED
         comments = PacketComments(run, one.packets, one.verdicts, reasons[one.capture])
         try:
             copied = annotate(one.path, folder / place, comments)
-        except CaptureError as error:  # it was there a moment ago
+        except CaptureError as error:  # it could be read a moment ago
             (folder / place).unlink(missing_ok=True)
-            log.warning("%s: it is not annotated", printable(error))
+            log.warning("%s; it is not annotated", printable(error))
             continue
         places[one.capture] = place
+        found |= {verdict["label"] for verdict in one.verdicts}
         if copied.untimed:
             log.info(
                 "%s: %d packets without a time have time 0 in the annotated copy",
@@ -83,8 +87,9 @@ def write_annotated(
                 copied.untimed,
             )
     if places:
-        found = {verdict["label"] for one in kept for verdict in one.verdicts}
         write_colour_rules(folder / COLOURS, [name for name in run.classes if name in found])
+    elif several:
+        (folder / ANNOTATED_FOLDER).rmdir()
     return places
 
 

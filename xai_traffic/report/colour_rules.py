@@ -1,8 +1,8 @@
 """annotated.colorfilters: Wireshark's colour rules for the comments of an annotated capture.
 
-View > Coloring Rules > Import takes the file. A hue is a class, and the deeper it is, the larger the
-packet's share in the verdict: heat 4 to 1, then all other packets of the class. The first rule of
-Wireshark's list that fits a packet counts.
+View > Coloring Rules > Import takes the file. A hue is a class; it is the deeper the larger the
+packet's share in the verdict is: heat 4 to 1, then all other packets of the class. The first rule
+of Wireshark's list that fits a packet counts.
 
 A line is `@name@filter@[background][foreground]`, colours of three 16-bit numbers, so neither name
 nor filter may hold an @.
@@ -18,7 +18,7 @@ from xai_traffic.report.comments import HEAT, quoted
 from xai_traffic.terminal import printable
 
 HUES = {"malware": 0.0, "benign": 1 / 3}
-"""Red and green for the two classes whose names say what they are; other classes lie between."""
+"""Red and green for the two classes whose names say what they are; others get other hues."""
 
 _LIGHTEST, _DEEPEST = 0.1, 0.62
 
@@ -45,9 +45,8 @@ def packet_filter(name: str, level: int) -> str:
 
 
 def class_hues(classes: Sequence[str]) -> dict[str, float]:
-    """Return a hue from 0 to 1 for each class, as far from one another as they can be."""
+    """Return a hue from 0 to 1 for each class, those without a known one evenly apart."""
     free = [name for name in classes if name.lower() not in HUES]
-    # From the middle of a step on: no class takes the very red or green of the two known ones.
     spread = {name: (place + 0.5) / len(free) for place, name in enumerate(free)}
     return {name: HUES.get(name.lower(), spread.get(name, 0.0)) for name in classes}
 

@@ -75,7 +75,7 @@ class PacketComments(Mapping[int, str]):
         self._explained = {one.verdict["session"]: one for one in explained}
         height, width = run.model.extent
         self._read = height * width // TILE
-        self._judge = f"run {quoted(run.path.name)}, step {run.step}"
+        self._judge = f"run {quoted(run.path.resolve().name)}, step {run.step}"
 
     def __len__(self) -> int:
         return len(self._frames)

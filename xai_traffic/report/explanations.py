@@ -36,7 +36,7 @@ from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
 from xai_traffic.report.jsonl import write_jsonl
 from xai_traffic.report.parquet import write_parquet
-from xai_traffic.terminal import progress
+from xai_traffic.terminal import log, progress
 from xai_traffic.training.run import Run
 
 REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
@@ -129,9 +129,9 @@ def explain_run(
         sources = _judge_captures(run, found, failures, faults)
     chosen = _choose(sources, sessions, limit)
 
-    names = tuple(explain.METRICS) if metrics else explain.QUICK
+    measured = tuple(explain.METRICS) if metrics else explain.QUICK
     masked = dataset is not None
-    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=names)
+    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=measured)
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
@@ -149,12 +149,14 @@ def explain_run(
         page = render(run, judged, explained, pictures)
         (folder / REPORT).write_text(page, encoding="utf-8")
         places: dict[str, str] = {}
-        if annotate:
-            places = write_annotated(run, folder, _judgements(sources), explained)
+        if annotate and dataset is not None:
+            log.info("a dataset holds no captures: nothing is annotated")
+        elif annotate:
+            several = len(names) > 1
+            places = write_annotated(run, folder, _judgements(sources), explained, several)
         write_jsonl(folder / LINES, explained, run.rules.mask, places)
         write_parquet(folder / LINES, folder / TABLE)
-        made = {path.name for path in folder.iterdir()}
-    annotated = ANNOTATED_FOLDER if ANNOTATED_FOLDER in made else ANNOTATED
+    annotated = ANNOTATED_FOLDER if len(names) > 1 else ANNOTATED
     return {
         "report": out / REPORT,
         "explanations": out / LINES,
