@@ -1,5 +1,6 @@
 """What explain leaves for an analyst's tools: comments, colours, lines by a schema, a table."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from capture_bytes import ethernet, ipv4, ipv6, pcap, section, tcp, udp
 from explained_run import CLASSES, make_run, write_capture
 
 from xai_traffic.capture.annotate import annotate
+from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import read_capture
 from xai_traffic.data.build import convert
 from xai_traffic.errors import RunError
@@ -24,7 +26,7 @@ from xai_traffic.report.jsonl import SCHEMA, SCHEMA_VERSION
 from xai_traffic.report.parquet import write_parquet
 from xai_traffic.terminal import log
 
-METHODS = ("integrated_gradients", "gradient_x_input")
+METHODS = ("gradient_x_input", "gradient")
 NAMES = [*CLASSES, 'C@t | "quoted\\" \u202e', "Benign", "Malware"]
 
 
@@ -78,7 +80,7 @@ def test_comments_parse_back_to_the_lines(made, tshark):
     comments = comments_of(tshark, written["annotated"])
     seen = 0
     for line in lines_of(written):
-        method = line["methods"]["integrated_gradients"]
+        method = line["methods"]["gradient_x_input"]
         for packet in method["packets"]:
             told = parse_comment(comments[packet["frame"] - 1])
             seen += 1
@@ -90,7 +92,7 @@ def test_comments_parse_back_to_the_lines(made, tshark):
             if packet["packet"] >= line["read"]:
                 assert told["read"] == line["read"] == 16 and "share" not in told
                 continue
-            assert told["method"] == "integrated_gradients"
+            assert told["method"] == "gradient_x_input"
             assert told["card"] == method["card"]["grade"]
             assert told["share"] == pytest.approx(packet["share"], rel=5e-4, abs=1e-9)
             assert told["heat"] == heat(packet["share"])
@@ -121,8 +123,8 @@ def test_frames_and_their_bytes_are_those_of_the_capture(made, tshark):
     assert tshark(capture, "-x").stdout == tshark(written["annotated"], "-x").stdout
 
 
-def test_byte_ranges_count_from_the_frame(tmp_path):
-    run = make_run(tmp_path / "run", classes=NAMES, layers="payload")
+def test_byte_ranges_count_from_the_frame(made, tmp_path):
+    run = dataclasses.replace(made[0], rules=ReadingRules(layers="payload"))
     capture = tmp_path / "a.pcap"
     capture.write_bytes(pcap(long_session(3)))
     written = explain_run(run, [capture], tmp_path / "out", methods=["gradient_x_input"])
@@ -274,12 +276,15 @@ def test_each_of_several_captures_has_its_copy(made, tmp_path):
         assert copy.read_bytes().startswith(section()[:4])
     page = written["report"].read_text("utf-8")
     assert "x/a.pcap" in page.split("Judged", 1)[1][:400]
-    # An earlier report with all its files may be replaced; with one capture left, one file.
+    # An earlier report with all its files may be replaced, here by one without copies.
     again = explain_run(
-        run, captures[:1], tmp_path / "out", methods=["gradient_x_input"], overwrite=True
-    )
-    assert again["annotated"] == tmp_path / "out" / "annotated.pcapng"
-    assert not (tmp_path / "out" / "annotated").exists()
+        run, captures[:1], tmp_path / "out", methods=["gradient_x_input"], annotate=False,
+        overwrite=True,
+    )  # fmt: skip
+    assert again["annotated"] is None and again["colours"] is None
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html", "explanations.jsonl", "explanations.parquet", "figures",
+    }  # fmt: skip
     (tmp_path / "out" / "annotated.txt").write_text("mine")
     with pytest.raises(RunError, match=r"annotated\.txt"):
         explain_run(run, captures[:1], tmp_path / "out", overwrite=True)
@@ -308,17 +313,6 @@ def test_a_dataset_and_standard_input_are_not_annotated(made, tmp_path, caplog):
     with caplog.at_level("INFO", "xai_traffic"):
         assert module.write_annotated(run, tmp_path, [said], [], False) == {}
     assert "standard input is read once" in caplog.text
-
-
-def test_annotation_can_be_left_out(made, tmp_path):
-    written = explain_run(
-        made[0], [made[1]], tmp_path / "out", sessions=[3], methods=["gradient_x_input"],
-        annotate=False,
-    )  # fmt: skip
-    assert written["annotated"] is None
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.html", "explanations.jsonl", "explanations.parquet", "figures",
-    }  # fmt: skip
 
 
 def test_comments_are_a_mapping_by_frame(made):

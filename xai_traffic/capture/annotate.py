@@ -177,7 +177,7 @@ class _Copy:
         if text is None:
             return None
         self.commented += 1
-        return printable(text)
+        return text if text.isprintable() else printable(text)
 
     def _pcap(self, order: str, fraction_ns: int) -> None:
         stream, write = self._stream, self._file.write
