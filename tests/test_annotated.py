@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from xai_traffic.report.comments import PacketComments, heat, parse_comment, quo
 from xai_traffic.report.explanations import explain_run
 from xai_traffic.report.jsonl import SCHEMA, SCHEMA_VERSION
 from xai_traffic.report.parquet import write_parquet
-from xai_traffic.terminal import log
+from xai_traffic.terminal import log, printable
 
 METHODS = ("gradient_x_input", "gradient")
 NAMES = [*CLASSES, 'C@t | "quoted\\" \u202e', "Benign", "Malware"]
@@ -56,9 +57,10 @@ def tshark():
     if shutil.which("tshark") is None:
         pytest.skip("tshark is not installed")
 
-    def ask(path, *options):
+    def ask(path, *options, settings=None):
         command = ["tshark", "-n", "-r", path, *options]
-        return subprocess.run(command, capture_output=True, check=False)
+        own = {"WIRESHARK_CONFIG_DIR": str(settings)} if settings else {}
+        return subprocess.run(command, capture_output=True, check=False, env=os.environ | own)
 
     return ask
 
@@ -136,44 +138,50 @@ def test_byte_ranges_count_from_the_frame(made, tmp_path):
     assert "payload bytes 54-93 " in text
 
 
-def test_every_colour_rule_compiles_and_finds_its_packets(made, tshark):
-    run, _, folder, written = made
+def painted(tshark, path, rules, folder):
+    """Return the name of the rule by which Wireshark colours each packet; rules must all load."""
+    folder.mkdir()
+    shutil.copy(rules, folder / "colorfilters")
+    asked = ["-T", "fields", "-e", "frame.coloring_rule.name"]
+    done = tshark(path, "--color", *asked, settings=folder)
+    assert done.returncode == 0
+    assert not [line for line in done.stderr.decode().splitlines() if "Running as" not in line]
+    return done.stdout.decode().splitlines()
+
+
+def test_wireshark_colours_packets_by_verdict_and_heat(made, tshark, tmp_path):
+    _, _, folder, written = made
     assert written["colours"] == folder / "annotated.colorfilters"
-    rules = written["colours"].read_text("utf-8").splitlines()[1:]
-    told = [parse_comment(comment or "") for comment in comments_of(tshark, written["annotated"])]
-    labels = {one["label"] for one in told if one}
-    assert len(rules) == 5 * len(labels)
-    found = 0
-    for rule in rules:
-        name, condition, colours = rule[1:].split("@")
-        assert colours.endswith("[0,0,0]") and name.isprintable()
-        done = tshark(written["annotated"], "-Y", condition, "-T", "fields", "-e", "frame.number")
-        assert done.returncode == 0, done.stderr
-        frames = [int(number) for number in done.stdout.split()]
-        level = int(name[-1]) if name[-1].isdigit() else None
-        for frame in frames:
-            assert level in (None, told[frame - 1].get("heat"))
-        found += len(frames)
-    heats = [one["heat"] for one in told if one and one.get("heat")]
-    assert found == len(heats) + sum(one is not None for one in told)
+    rules = painted(tshark, written["annotated"], written["colours"], tmp_path / "own")
+    seen = set()
+    for rule, comment in zip(rules, comments_of(tshark, written["annotated"]), strict=True):
+        told = parse_comment(comment or "")
+        if told is None:
+            assert rule == ""
+            continue
+        level = f"heat {told['heat']}" if told.get("heat") else "other packets"
+        assert rule == printable(f"{told['label']}, {level}").replace("@", "(at)")
+        seen.add(level)
+    assert len(seen) >= 3
 
 
-def test_colour_rules_of_hostile_names_compile(tmp_path, tshark):
-    path = tmp_path / "six.pcap"
+def test_colour_rules_of_hostile_names_load(tmp_path, tshark):
+    path, out, rules = tmp_path / "six.pcap", tmp_path / "out.pcapng", tmp_path / "rules"
     path.write_bytes(pcap([b"x" * 60] * len(NAMES)))
     comments = {
-        number: f"xai-traffic: verdict {quoted(name)}, probability 1"
+        number: f"xai-traffic: verdict {quoted(name)}, probability 1 %, heat {number % 5} of 4,"
         for number, name in enumerate(NAMES, 1)
     }
-    annotate(path, tmp_path / "out.pcapng", comments)
+    annotate(path, out, comments)
+    write_colour_rules(rules, NAMES)
+    found = painted(tshark, out, rules, tmp_path / "own")
+    assert len(set(found)) == len(NAMES)
+    for number, (rule, name) in enumerate(zip(found, NAMES, strict=True), 1):
+        level = f"heat {number % 5}" if number % 5 else "other packets"
+        assert rule == printable(f"{name}, {level}").replace("@", "(at)")
     for number, name in enumerate(NAMES, 1):
         asked = ["-Y", packet_filter(name, 0), "-T", "fields", "-e", "frame.number"]
-        done = tshark(tmp_path / "out.pcapng", *asked)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.decode().split() == [str(number)]
-    write_colour_rules(tmp_path / "rules", NAMES)
-    lines = (tmp_path / "rules").read_text("utf-8").splitlines()[1:]
-    assert len(lines) == 5 * len(NAMES) and all(line.count("@") == 3 for line in lines)
+        assert tshark(out, *asked).stdout.decode().split() == [str(number)]
 
 
 def test_hues_tell_classes_apart():
@@ -327,6 +335,8 @@ def test_comments_are_a_mapping_by_frame(made):
     assert comments.get(10**6) is None and comments.get(9 + 64) is None
     assert all(comments[frame].isprintable() for frame in comments)
     assert parse_comment(f"before, {comments[1]} | behind")["label"] == NAMES[3]
+    # Of a copy that was annotated again the last word counts.
+    assert parse_comment(f"{comments[1]},{comments[2]}")["packet"] == 1
 
 
 @pytest.mark.parametrize(

@@ -134,14 +134,14 @@ def parse_comment(text: str) -> dict[str, Any] | None:
     """Return what a comment says, by the names of `explanations.jsonl`; None where it is not ours.
 
     Args:
-        text: a packet's comment, or several of them in a row.
+        text: a packet's comment, or several of them in a row; of ours the last counts.
 
     Returns:
         `label`, `probability`, `run`, `step`, `session`, `packet`; of a packet that is not read
         `read`, how many are; of one that is explained `method`, `share`, `heat`, `card` (its
         grade), `fields`: [{"field", "start", "end", "share"}], bytes [start, end) of the frame.
     """
-    found = _COMMENT.search(text)
+    *_, found = (None, *_COMMENT.finditer(text))
     if not found:
         return None
     told: dict[str, Any] = {

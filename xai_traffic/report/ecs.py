@@ -16,7 +16,7 @@ import numpy as np
 from xai_traffic.report.eve import WITH_PORTS, directions
 
 VERSION = "8.11.0"
-"""Of the schema; all these fields have been in it since 1.5."""
+"""Of the schema whose fields these are."""
 
 TRANSPORTS = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmp6": "ipv6-icmp", "sctp": "sctp"}
 NUMBERS = {"tcp": "6", "udp": "17", "icmp": "1", "icmp6": "58", "sctp": "132"}

@@ -42,6 +42,7 @@ from xai_traffic.training.run import Run
 REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
 TABLE = "explanations.parquet"
 MADE = {REPORT, LINES, TABLE, FIGURES, ANNOTATED, ANNOTATED_FOLDER, COLOURS}
+"""All that a report's folder may hold."""
 LIMIT = 12
 """Sessions explained unless they are named."""
 

@@ -1,7 +1,7 @@
 """explanations.jsonl: one line a session, for programs.
 
-`explanations.schema.json` beside this file is the JSON Schema of a line; the number in its name for
-the line, `schema_version`, rises where a key is added (its second part) or changed (its first).
+`explanations.schema.json` beside this file is the JSON Schema of a line. `schema_version`, "1.0",
+stands in each: its first number rises where a key changes or goes, its second where one is added.
 
 A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
 `label`, `probability`, `probabilities`, `end`, `tunnel`, its endpoints); the same session as an
