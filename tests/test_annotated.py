@@ -41,7 +41,7 @@ def long_session(packets):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Explain two of three sessions once: (run, capture, folder of the report, what came back)."""
+    """Explain three of four sessions once: (run, capture, report folder, what came back)."""
     folder = tmp_path_factory.mktemp("annotated")
     run = make_run(folder / "a run \x1b", classes=NAMES)
     capture = folder / "<img> one.pcap"

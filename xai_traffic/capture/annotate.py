@@ -19,9 +19,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
 
+from xai_traffic.capture.byte_stream import ByteStream
 from xai_traffic.capture.core_numpy.formats import (
     BAD_BLOCK_LENGTH,
     CUT_SHORT,
@@ -91,45 +92,15 @@ def annotate(
         OSError: the file cannot be written.
     """
     with contextlib.closing(open_chunks(source)) as pieces, open(out, "wb", CHUNK) as file:
-        copy = _Copy(os.fspath(source), _Stream(pieces), file, comments)
+        copy = _Copy(os.fspath(source), ByteStream(pieces), file, comments)
         copy.run()
         return Annotated(copy.packets, copy.commented, copy.untimed, copy.fault)
-
-
-class _Stream:
-    """The bytes of a capture; those before `at` are forgotten."""
-
-    def __init__(self, pieces: Generator):
-        self._pieces = pieces
-        self.buffer = bytearray()
-        self.at = 0  # position in the buffer of what is not read yet
-        self.base = 0  # offset in the stream of the buffer's first byte
-        self.damage: CaptureError | None = None
-
-    def holds(self, count: int) -> bool:
-        """Get so many bytes into the buffer; False where the stream ends before."""
-        while len(self.buffer) - self.at < count:
-            try:
-                piece = next(self._pieces, None)
-            except CaptureError as error:
-                self.damage, piece = error, None
-            if piece is None:
-                return False
-            del self.buffer[: self.at]
-            self.base, self.at = self.base + self.at, 0
-            self.buffer += piece
-        return True
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes, which the buffer holds, and go on behind them."""
-        self.at += count
-        return bytes(self.buffer[self.at - count : self.at])
 
 
 class _Copy:
     """A capture on its way; its faults are those that the reader finds, at the same places."""
 
-    def __init__(self, name: str, stream: _Stream, file: BinaryIO, comments: Mapping[int, str]):
+    def __init__(self, name: str, stream: ByteStream, file: BinaryIO, comments: Mapping[int, str]):
         self.packets = self.commented = self.untimed = 0
         self.fault: str | None = None
         self._name, self._stream, self._file = name, stream, file
