@@ -14,7 +14,8 @@ from xai_traffic.terminal import log, printable
 def add(verbs) -> None:
     """Add the verb to the parser of all verbs."""
     verb = verbs.add_parser(
-        "explain", help="verdicts with their reasons: report.html, explanations.jsonl, figures"
+        "explain",
+        help="verdicts with their reasons: report.html, explanations.jsonl, annotated captures",
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument("captures", nargs="*", metavar="CAPTURE")
@@ -35,6 +36,11 @@ def add(verbs) -> None:
     )
     verb.add_argument(
         "--metrics", action="store_true", help="measure all that tells how far to believe them"
+    )
+    verb.add_argument(
+        "--no-annotate",
+        action="store_true",
+        help="do not copy the captures with a comment on each packet",
     )
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
@@ -59,6 +65,7 @@ def _run(options, _) -> int:
         sessions=options.sessions,
         methods=options.methods and tuple(options.methods.split(",")),
         metrics=options.metrics,
+        annotate=not options.no_annotate,
         overwrite=options.overwrite,
     )
     for _, reason in written["failures"]:
