@@ -13,6 +13,7 @@ Prints a line of JSON a cell and the tables last; --out DIR takes them as explai
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import time
@@ -27,6 +28,7 @@ from xai_traffic.evaluation.explainer_benchmark import benchmark_explainers
 from xai_traffic.lab.plants import KINDS
 from xai_traffic.lab.recipe import Recipe
 from xai_traffic.lab.write import write_lab
+from xai_traffic.models import Model
 from xai_traffic.training.config import load_config
 from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
@@ -40,6 +42,10 @@ SIDE = 960
 FAMILIES = {"payload": ("web", "https", "dns", "database", "ssh", "peers")}
 """Of a plant, where not all: those whose place for it is among the packets that models read."""
 
+PACKETS = {"ttl": 0, "time_stamp": 0, "window": 0}
+"""Of plants that would sit in every packet of the client: a model needs one of them, and could not
+be blamed for the others."""
+
 CHANGES = {
     "batch_size": 32,
     "epochs": 12,
@@ -52,8 +58,19 @@ CHANGES = {
 }
 
 
-def cell(folder: pathlib.Path, plant: str, model: str, sessions: int, seed: int) -> dict:
-    """Make what is missing of one cell of the table, measure it and return the record."""
+def cell(
+    folder: pathlib.Path,
+    plant: str,
+    model: str,
+    sessions: int,
+    seed: int,
+    networks: dict[str, Model],
+) -> dict:
+    """Make what is missing of one cell of the table, measure it and return the record.
+
+    Args:
+        networks: by family, one for all plants: what is compiled for it serves again.
+    """
     families = FAMILIES.get(plant) or Recipe(plant=plant).choices()
     lab, data = folder / f"lab-{plant}-{seed}", folder / f"data-{plant}-{seed}"
     if not lab.exists():
@@ -61,6 +78,7 @@ def cell(folder: pathlib.Path, plant: str, model: str, sessions: int, seed: int)
             lab,
             seed=seed,
             plant=plant,
+            packet=PACKETS.get(plant),
             families=families,
             sessions_per_family=-(-SIDE // len(families)),
         )
@@ -74,7 +92,8 @@ def cell(folder: pathlib.Path, plant: str, model: str, sessions: int, seed: int)
             changes = {**CHANGES, "data.path": data, "data.permute_labels": permuted, "seed": seed}
             changes["compilation_cache"] = folder / "compiled"
             train(load_config(f"configs/{model}.py:{WORDS}", **changes), path)
-        runs[name] = load_run(path)
+        run = load_run(path)
+        runs[name] = dataclasses.replace(run, model=networks.setdefault(model, run.model))
     trained = time.perf_counter()
     found = benchmark_explainers(runs["run"], control=runs["control"], sessions=sessions, seed=seed)
     return {
@@ -96,7 +115,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=pathlib.Path, help="folder of what is made on the way")
     parser.add_argument("--plants", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--sessions", type=int, default=32, help="explained in a cell")
+    parser.add_argument("--sessions", type=int, default=16, help="explained in a cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "results")
     parser.add_argument("--markdown", action="store_true", help="print the tables of --out")
@@ -123,12 +142,14 @@ def main() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     versions = own_versions("jax", "jaxlib", "numpy")
     records = [{**machine(), "versions": versions, "seed": options.seed}]
+    networks: dict[str, Model] = {}
     for model in options.models:
         for plant in options.plants:
-            record = cell(options.work, plant, model, options.sessions, options.seed)
+            record = cell(options.work, plant, model, options.sessions, options.seed, networks)
             records.append(record)
             print(json.dumps(record), flush=True)
             lines.write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
+        networks.clear()
         jax.clear_caches()  # a process that holds thousands of programs runs out of maps
     text.write_text(tables(records) + "\n", "utf-8")
     print(tables(records))
