@@ -65,6 +65,7 @@ test = [
     "pyyaml",
     *wandb,
 ]
+browser = ["playwright>=1.50"]  # drives Debian's chromium, which the tests of the report click in
 parity = [  # of the explanations, with other libraries; without them those tests are skipped
     "torch",
     "captum>=0.9",
@@ -116,5 +117,6 @@ setup(
         "wandb": wandb,
         "test": test,
         "parity": parity,
+        "browser": browser,
     },
 )

@@ -118,10 +118,8 @@ def explain_run(
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
-        pictures = [
+        for number, one in enumerate(progress(explained, "draw")):
             write_figures(one, figures, _stem(number, one))
-            for number, one in enumerate(progress(explained, "draw"))
-        ]
         judged = Judged(
             verdicts=[verdict for source in sources for verdict in source.verdicts],
             truths=[truth for source in sources for truth in source.truths],
@@ -129,7 +127,7 @@ def explain_run(
             masked=dataset is not None and run.rules.mask != "none",
             failures=failures + faults,
         )
-        page = render(run, judged, explained, pictures)
+        page = render(run, judged, explained)
         (folder / REPORT).write_text(page, encoding="utf-8")
         write_jsonl(folder / LINES, explained, run.rules.mask)
     return {
