@@ -28,6 +28,8 @@ from xai_traffic.report.explained import (
 from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
 from xai_traffic.report.jsonl import write_jsonl
+from xai_traffic.report.pseudonyms import Pseudonyms
+from xai_traffic.report.redact import redact_judged, redact_run, redact_sessions
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
 
@@ -64,6 +66,7 @@ def explain_run(
     methods: Sequence[str] | None = None,
     limit: int = LIMIT,
     metrics: bool = False,
+    redact: Pseudonyms | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Judge sessions by a run, explain some of them, and write what came out into a new folder.
@@ -80,6 +83,8 @@ def explain_run(
         methods: names of `explain.METHODS`; by default all of Integrated Gradients, Grad-CAM and
             attention that suit the model.
         metrics: measure all of `explain.METRICS`, not only the quick ones that the cards need.
+        redact: what addresses and host names become in all that is written, see `redact`; None
+            leaves them.
         overwrite: replace `out`, if it holds nothing but an earlier report.
 
     Returns:
@@ -112,21 +117,25 @@ def explain_run(
         sources = _judge_captures(run, found, failures, faults)
     chosen = _choose(sources, sessions, limit)
 
-    names = tuple(explain.METRICS) if metrics else explain.QUICK
+    measured = tuple(explain.METRICS) if metrics else explain.QUICK
     masked = dataset is not None
-    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=names)
+    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=measured)
+    judged = Judged(
+        verdicts=[verdict for source in sources for verdict in source.verdicts],
+        truths=[truth for source in sources for truth in source.truths],
+        sources=names,
+        masked=dataset is not None and run.rules.mask != "none",
+        failures=failures + faults,
+    )
+    if redact:
+        # From here on nothing knows the originals, and no writer below needs to think of it.
+        explained = redact_sessions(explained, redact)
+        judged, run = redact_judged(judged, redact), redact_run(run, redact)
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
         for number, one in enumerate(progress(explained, "draw")):
             write_figures(one, figures, _stem(number, one))
-        judged = Judged(
-            verdicts=[verdict for source in sources for verdict in source.verdicts],
-            truths=[truth for source in sources for truth in source.truths],
-            sources=names,
-            masked=dataset is not None and run.rules.mask != "none",
-            failures=failures + faults,
-        )
         page = render(run, judged, explained)
         (folder / REPORT).write_text(page, encoding="utf-8")
         write_jsonl(folder / LINES, explained, run.rules.mask)

@@ -44,6 +44,7 @@ class Judged:
         sources: names of the captures or of the dataset and split.
         masked: the bytes shown are those of a masked dataset, not those captured.
         failures: (capture, reason) of captures that could not be read, or not to their end.
+        redacted: addresses and names are pseudonyms, see `redact`.
     """
 
     verdicts: list[dict[str, Any]]
@@ -51,6 +52,7 @@ class Judged:
     sources: list[str]
     masked: bool
     failures: list[tuple[str, str]]
+    redacted: bool = False
 
 
 def render(run: Run, judged: Judged, sessions: list[Explained]) -> str:
@@ -127,6 +129,13 @@ def _notes(judged: Judged) -> str:
         notes.append(
             "The bytes shown are those that the dataset keeps, with the mask applied: the captured "
             "ones are not in it. Explain the capture itself to see them."
+        )
+    if judged.redacted:
+        notes.append(
+            "Redacted: addresses and host names are pseudonyms, the same for the same one "
+            "throughout, and checksums, which would give addresses away, are zero. What else "
+            "packets say stands as captured: paths, user names, cookies, and names in what no "
+            "dissector here can read."
         )
     notes += [f"{text(name)}: {text(reason)}" for name, reason in judged.failures]
     return "".join(f'<p class="note">{note}</p>' for note in notes)
