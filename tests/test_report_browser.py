@@ -13,7 +13,7 @@ from xai_traffic.report.explanations import explain_run
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install 'xai-traffic[browser]'"
 )
-METHODS = ("integrated_gradients", "grad_cam", "attention")
+METHODS = ("gradient_x_input", "grad_cam", "attention")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 
-from xai_traffic.capture.fields import Field
+from xai_traffic.capture.fields import Field, masks
 from xai_traffic.capture.fields.applications import DNS_TYPES
 from xai_traffic.capture.fields.tls import TLS_MESSAGES
 
@@ -46,6 +46,7 @@ LAYERS = {
 }
 """Titles of layers by what their fields' names begin with."""
 
+_OPTION_VALUES = (".mss_val", ".shift", ".tsval", ".tsecr")
 _APPLICATIONS = ("tls", "http", "dns")
 _TRANSPORTS = ("tcp", "udp", "sctp", "icmpv6", "icmp")
 _TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
@@ -121,9 +122,19 @@ def value_of(field: Field, data: bytes) -> str:
     special = _SPECIAL.get(name)
     if special:
         return special(raw)
+    if name in masks.ADDRESSES:
+        return _address(raw)
+    if name.startswith("tcp.options.") and not name.endswith(_OPTION_VALUES) and len(raw) > 1:
+        return f"kind {raw[0]}, length {raw[1]}"
     if name.endswith("checksum"):
         return f"0x{raw.hex()}"
-    if name.startswith("http.") or name.endswith((".server_name", "_server_name", "_str")):
+    if name == "http":
+        return "line end" if raw.endswith((b"\r", b"\n")) else "blank"
+    if (
+        name.startswith("http.")
+        and name != "http.file_data"
+        or name.endswith((".server_name", "_server_name", "_str"))
+    ):
         return _quoted(raw)
     if name.endswith(_NAMES):
         return domain_name(raw)
@@ -212,10 +223,9 @@ def _hexadecimal(raw: bytes) -> str:
 
 
 _SPECIAL: dict[str, Callable[[bytes], str]] = {
-    **dict.fromkeys(("eth.dst", "eth.src", "sll.src.eth"), lambda raw: raw.hex(":")),
     **dict.fromkeys(
-        ("ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "dns.a", "dns.aaaa", "sll.src.ipv4",
-         "dns.svcb.svcparam.ipv4hint.ip", "dns.svcb.svcparam.ipv6hint.ip"), _address,
+        ("dns.a", "dns.aaaa", "dns.svcb.svcparam.ipv4hint.ip", "dns.svcb.svcparam.ipv6hint.ip"),
+        _address,
     ),
     **dict.fromkeys(("eth.type", "vlan.etype", "sll.etype"), _ether_type),
     **dict.fromkeys(("ip.id", "dns.id", "tls.handshake.ciphersuite"), _hexadecimal),

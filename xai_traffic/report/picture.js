@@ -6,10 +6,11 @@ const COLOURS = { for: [240, 98, 28], against: [60, 130, 230], strongest: 0.9, g
 function sessionPicture(section, data, choose) {
   const figure = section.querySelector(".picture");
   const still = figure.querySelector("img");
-  const scale = data.rows > 4 ? 6 : 9; // pixels a byte
+  const scale = data.rows > 4 ? 5 : data.rows > 2 ? 6 : 9; // pixels a byte
   const canvas = element("canvas", {
     role: "img", "aria-label": still.alt, width: data.columns * SIDE * scale, height: data.rows * SIDE * scale,
   });
+  canvas.style.maxWidth = `${canvas.width}px`;
   still.replaceWith(canvas);
   canvas.addEventListener("click", (event) => {
     const box = canvas.getBoundingClientRect();
@@ -37,7 +38,8 @@ function sessionPicture(section, data, choose) {
     pen.fillStyle = "#000";
     pen.fillRect(0, 0, canvas.width, canvas.height);
     const size = SIDE * scale;
-    pen.font = `bold ${1.4 * scale}px sans-serif`;
+    const letters = Math.max(10, 1.4 * scale); // pixels
+    pen.font = `bold ${letters}px sans-serif`;
     pen.textBaseline = "top";
     data.packets.slice(0, data.columns * data.rows).forEach((packet, index) => {
       const left = (index % data.columns) * size;
@@ -48,7 +50,7 @@ function sessionPicture(section, data, choose) {
       pen.strokeRect(left + 0.5, top + 0.5, size, size);
       const label = String(packet.number);
       pen.fillStyle = "rgb(0 0 0 / .65)";
-      pen.fillRect(left + 2, top + 2, pen.measureText(label).width + 6, 1.4 * scale + 4);
+      pen.fillRect(left + 2, top + 2, pen.measureText(label).width + 6, letters + 4);
       pen.fillStyle = packet.direction ? "#ffbd70" : "#8cc8ff";
       pen.fillText(label, left + 5, top + 4);
     });

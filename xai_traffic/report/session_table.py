@@ -123,7 +123,9 @@ def _row(
     wrong = truth is not None and truth != verdict["label"]
     cells = [
         f'<td class="number">{number}</td>',
-        f"<td>{text(verdict['capture'])}</td>" if captures else "",
+        f'<td class="capture" title="{text(verdict["capture"])}">{text(verdict["capture"])}</td>'
+        if captures
+        else "",
         f'<td class="time">{text(begins)}</td>',
         f"<td>{text(verdict['protocol'])}</td>",
         f"<td>{endpoints(verdict)}</td>",
