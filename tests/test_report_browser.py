@@ -132,6 +132,10 @@ def test_the_table_sorts_and_filters(page):
     assert table.locator("th[aria-sort=ascending]").inner_text().startswith("from")
     hosts = [int(cell.split(":")[0].split(".")[-1]) for cell in column("from → to")]
     assert hosts == list(range(1, 13))  # 192.168.7.9 before 192.168.7.10
+    # So do IPv6 addresses, behind all of IPv4, and ports of one address.
+    ends = ["10.0.0.9:80", "10.0.0.10:8", "10.0.0.10:80", "fe80::9", "[fe80::10]:1", "fe80::1:0"]
+    keys = page.evaluate("ends => ends.map(addressKey)", ends)
+    assert keys == sorted(keys)
     table.locator("th button", has_text="bytes").click()
     table.locator("th button", has_text="bytes").click()
     sizes = [int(cell.replace(",", "")) for cell in column("bytes")]

@@ -49,7 +49,8 @@ def hex_view(explained: Explained, row: int, levels: np.ndarray) -> str:
         for key, group in itertools.groupby(keys):
             size = len(list(group))
             part = data[place : place + size].tobytes().hex(" ")
-            left.append(f'<span class="{_classes(key)}">{part}</span>' if any(key) else part)
+            # The shortest of elements, for there are thousands of them.
+            left.append(f"<i class={_classes(key)}>{part}</i>" if any(key) else part)
             place += size
         fill = " " * (3 * (start + ACROSS - end))
         lines.append(
@@ -60,9 +61,11 @@ def hex_view(explained: Explained, row: int, levels: np.ndarray) -> str:
 
 
 def _classes(key: tuple[int, bool]) -> str:
+    """Return the value of a class attribute, quoted where it must be."""
     level, masked = key
     names = [f"{'p' if level > 0 else 'n'}{abs(level)}"] if level else []
-    return " ".join(names + ["masked"] * masked)
+    found = " ".join(names + ["masked"] * masked)
+    return f'"{found}"' if " " in found else found
 
 
 def _letters(part: np.ndarray) -> str:

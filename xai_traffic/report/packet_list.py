@@ -19,7 +19,7 @@ def packet_list(explained: Explained, key: str) -> str:
     """
     shares = explained.shares[explained.leading].packets()
     first = int(explained.packets["time_ns"][0]) if len(explained.packets) else 0
-    rows = []
+    rows = []  # as short as HTML allows, for there are thousands of them
     for row, packet in enumerate(explained.packets):
         read = row < explained.read
         words = text(own_words(explained, row))
@@ -28,19 +28,14 @@ def packet_list(explained: Explained, key: str) -> str:
         way = int(packet["direction"])
         rows.append(
             f'<tr id="{key}-p{row}"{"" if read else " class=unread"}>'
-            f'<td class="number">{packet["packet"]}</td><td class="number">{packet["frame"]}</td>'
-            f'<td class="number">{(int(packet["time_ns"]) - first) / 1e9:.6f}</td>'
-            f'<td><span class="way d{way}" title="{DIRECTIONS[way]}">{WAYS[way]}</span>'
-            f'<span class="unseen">{DIRECTIONS[way]}</span></td>'
-            f"<td>{protocol_of(explained.fields[row])}</td>"
-            f'<td class="number">{packet["wire"]:,}</td><td class="info">{words}</td>'
-            f'<td class="number share">{percent(float(shares[row]))}</td></tr>'
+            f"<td>{packet['packet']}</td><td>{packet['frame']}</td>"
+            f"<td>{(int(packet['time_ns']) - first) / 1e9:.6f}</td>"
+            f"<td class=d{way}>{WAYS[way]}<span class=unseen>{DIRECTIONS[way]}</span></td>"
+            f"<td>{protocol_of(explained.fields[row])}</td><td>{packet['wire']:,}</td>"
+            f"<td class=info>{words}</td><td class=share>{percent(float(shares[row]))}</td></tr>"
         )
-    names = (
-        ("packet", "number"), ("frame", "number"), ("time, s", "number"), ("way", ""),
-        ("protocol", ""), ("length", "number"), ("info", ""), ("share", "number"),
-    )  # fmt: skip
-    head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in names)
+    names = ("packet", "frame", "time, s", "way", "protocol", "length", "info", "share")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     left = explained.verdict["packets"] - len(explained.packets)
     more = f'<p class="quiet">{count(left, "more packet")} without a tile.</p>' if left > 0 else ""
     return (

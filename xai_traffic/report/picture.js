@@ -25,7 +25,7 @@ function sessionPicture(section, data, choose) {
     const levels = levelsOf(method, packet);
     for (let at = 0; at < packet.length; at += 1) {
       const way = levels[at] < 0 ? COLOURS.against : COLOURS.for;
-      const opacity = (COLOURS.strongest * Math.abs(levels[at])) / 127;
+      const opacity = (COLOURS.strongest * Math.abs(levels[at])) / FULL;
       // What the mask hides is not the value that the model sees: it stays dark.
       const grey = packet.hidden[at] ? 0 : COLOURS.grey * packet.bytes[at];
       const mixed = way.map((part) => Math.round(grey * (1 - opacity) + part * opacity));

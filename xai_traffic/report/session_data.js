@@ -29,13 +29,16 @@ async function unpack(block) {
   return data;
 }
 
+// The level of the largest attribution, as in session_data.py.
+const FULL = 31;
+
 const levelsOf = (method, packet) => method.levels.subarray(packet.place, packet.place + packet.length);
 
 // A level's square is a byte's part of the largest one.
-const byteShare = (method, level) => method.top * (level / 127) ** 2;
+const byteShare = (method, level) => method.top * (level / FULL) ** 2;
 
 // The eight steps of colour that report.css has: p1..p8 for the verdict, n1..n8 against it.
 function heatClass(level) {
-  const size = Math.abs(level) / 127;
+  const size = Math.abs(level) / FULL;
   return size < 0.05 ? "" : (level > 0 ? "p" : "n") + Math.ceil(8 * size);
 }

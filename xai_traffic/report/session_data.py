@@ -38,8 +38,8 @@ from xai_traffic.terminal import printable
 FIELDS = 12
 """Fields listed of a session."""
 
-FULL = 127
-"""Level of the largest attribution."""
+FULL = 31
+"""Level of the largest attribution: more steps than the eye tells apart weigh too much."""
 
 
 def packed(explained: Explained) -> str:
@@ -67,7 +67,7 @@ def session_data(explained: Explained) -> dict[str, Any]:
 
 
 def byte_levels(signed: np.ndarray) -> np.ndarray:
-    """Return attributions as int8 -127..127, by the square root of their size.
+    """Return attributions as int8 -FULL..FULL, by the square root of their size.
 
     So a level's square is a byte's part of the largest, and small ones keep their difference.
     """
