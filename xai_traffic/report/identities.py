@@ -76,11 +76,16 @@ def redacted(
         if replaced is not None:
             result[field.start : field.end] = replaced
             rest[field.start : field.end] = bytes(field.end - field.start)
-    headers = ("eth.", "ip.", "ipv6.", "tcp.", "udp.", "sctp.", "vlan.")
-    start = next((f.start for f in fields if not f.name.startswith(headers)), len(data))
+    start = next((field.start for field in fields if not _is_header(field)), len(data))
     for first, end, replaced in changes(bytes(rest[start:]), known, pseudonyms):
         result[start + first : start + end] = replaced
     return bytes(result)
+
+
+def _is_header(field: Field) -> bool:
+    """Tell whether all that a field could say of hosts is settled by its name."""
+    headers = ("eth.", "ip.", "ipv6.", "tcp.", "udp.", "sctp.", "vlan.")
+    return field.name.startswith(headers) and bare_name(field) != "eth.trailer"
 
 
 def redacted_text(text: str, pseudonyms: Pseudonyms) -> str:
