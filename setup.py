@@ -66,6 +66,7 @@ test = [
     "jsonschema>=4.18",  # every line of explanations.jsonl is held to its schema
     *wandb,
 ]
+browser = ["playwright>=1.50"]  # drives Debian's chromium, which the tests of the report click in
 parity = [  # of the explanations, with other libraries; without them those tests are skipped
     "torch",
     "captum>=0.9",
@@ -117,5 +118,6 @@ setup(
         "wandb": wandb,
         "test": test,
         "parity": parity,
+        "browser": browser,
     },
 )

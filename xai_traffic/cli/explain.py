@@ -42,6 +42,18 @@ def add(verbs) -> None:
         action="store_true",
         help="do not copy the captures with a comment on each packet",
     )
+    verb.add_argument(
+        "--redact",
+        action="store_true",
+        help="write pseudonyms for addresses and host names, in texts and bytes: for sharing",
+    )
+    verb.add_argument(
+        "--redact-key",
+        metavar="FILE",
+        type=pathlib.Path,
+        help="redact under the secret in FILE, for the same pseudonyms in several reports "
+        "(default: a random one)",
+    )
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
@@ -50,11 +62,15 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.report.explanations import explain_run
+    from xai_traffic.report.pseudonyms import Pseudonyms, read_key
     from xai_traffic.training.run import load_run
 
     if bool(options.captures or options.list) == bool(options.data):
         print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
         return WRONG_USAGE
+    pseudonyms = None
+    if options.redact or options.redact_key:
+        pseudonyms = Pseudonyms(options.redact_key and read_key(options.redact_key))
     written = explain_run(
         load_run(options.run_folder, community_id_seed=options.community_id_seed),
         options.captures,
@@ -66,6 +82,7 @@ def _run(options, _) -> int:
         methods=options.methods and tuple(options.methods.split(",")),
         metrics=options.metrics,
         annotate=not options.no_annotate,
+        redact=pseudonyms,
         overwrite=options.overwrite,
     )
     for _, reason in written["failures"]:

@@ -36,6 +36,8 @@ from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
 from xai_traffic.report.jsonl import write_jsonl
 from xai_traffic.report.parquet import write_parquet
+from xai_traffic.report.pseudonyms import Pseudonyms
+from xai_traffic.report.redact import redact_judged, redact_run, redact_sessions
 from xai_traffic.terminal import log, progress
 from xai_traffic.training.run import Run
 
@@ -78,6 +80,7 @@ def explain_run(
     limit: int = LIMIT,
     metrics: bool = False,
     annotate: bool = True,
+    redact: Pseudonyms | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Judge sessions by a run, explain some of them, and write what came out into a new folder.
@@ -95,7 +98,10 @@ def explain_run(
         methods: names of `explain.METHODS`; by default all of Integrated Gradients, Grad-CAM and
             attention that suit the model.
         metrics: measure all of `explain.METRICS`, not only the quick ones that the cards need.
-        annotate: copy the captures with a comment on each packet.
+        annotate: copy the captures with a comment on each packet; not where they are redacted,
+            for a copy holds every byte.
+        redact: what addresses and host names become in all that is written, see `redact`; None
+            leaves them.
         overwrite: replace `out`, if it holds nothing but an earlier report.
 
     Returns:
@@ -133,25 +139,29 @@ def explain_run(
     measured = tuple(explain.METRICS) if metrics else explain.QUICK
     masked = dataset is not None
     explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=measured)
+    judged = Judged(
+        verdicts=[verdict for source in sources for verdict in source.verdicts],
+        truths=[truth for source in sources for truth in source.truths],
+        sources=names,
+        masked=dataset is not None and run.rules.mask != "none",
+        failures=failures + faults,
+    )
+    if redact:
+        # From here on nothing knows the originals, and no writer below needs to think of it.
+        explained = redact_sessions(explained, redact)
+        judged, run = redact_judged(judged, redact), redact_run(run, redact)
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
-        pictures = [
+        for number, one in enumerate(progress(explained, "draw")):
             write_figures(one, figures, _stem(number, one))
-            for number, one in enumerate(progress(explained, "draw"))
-        ]
-        judged = Judged(
-            verdicts=[verdict for source in sources for verdict in source.verdicts],
-            truths=[truth for source in sources for truth in source.truths],
-            sources=names,
-            masked=dataset is not None and run.rules.mask != "none",
-            failures=failures + faults,
-        )
-        page = render(run, judged, explained, pictures)
+        page = render(run, judged, explained)
         (folder / REPORT).write_text(page, encoding="utf-8")
         places: dict[str, str] = {}
         if annotate and dataset is not None:
             log.info("a dataset holds no captures: nothing is annotated")
+        elif annotate and redact:
+            log.info("a copy of a capture holds every byte: redacted ones are not annotated")
         elif annotate:
             several = len(names) > 1
             places = write_annotated(run, folder, _judgements(sources), explained, several)
