@@ -19,11 +19,13 @@ def tables(records: Sequence[dict]) -> str:
     Args:
         records: about the machine, then one a cell.
     """
-    about, cells = records[0], list(records[1:])
+    about, cells = records[0], [record for record in records[1:] if "failed" not in record]
+    failed = [record for record in records[1:] if "failed" in record]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parts = [_reliance(cells), _trust(cells)]
     parts += [_ranks(cells, unit) for unit in UNITS]
     parts += [_claim(cells)]
+    parts += [f"{one['model']} on {one['plant']}: {one['failed']}" for one in failed]
     parts.append(
         f"{about['date']}: {about['cores']} cores of {about['processor']}, {about['system']}; "
         f"{versions}; seed {about['seed']}"
