@@ -6,19 +6,19 @@ import json
 import numpy as np
 import pytest
 from explained_run import make_run
-from small_dataset import CACHE
+from small_dataset import tiny_config
 
 from xai_traffic import explain
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.cli.main import main
 from xai_traffic.data.build import convert
+from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation import explainer_benchmark as bench
 from xai_traffic.evaluation.bootstrap import ratio_interval
 from xai_traffic.lab.evidence import read_evidence
 from xai_traffic.lab.recipe import lab_recipe
 from xai_traffic.lab.write import write_lab
-from xai_traffic.training.config import load_config
 from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
 
@@ -28,19 +28,14 @@ METHODS = ("gradient_x_input", "grad_cam")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    write_lab(
-        folder / "lab", sessions_per_family=60, families=("web", "dns"), plant="ttl", packet=0
-    )
+    write_lab(folder / "lab", sessions_per_family=150, families=("dns",), plant="ttl")
     convert([folder / "lab"], folder / "data", rules=ReadingRules(), split="random:80/20/0")
+    changes = {"data.limit": 0, "epochs": 20, "optimizer.ema": 0.9}
+    changes |= {f"augment.{way}": 0.0 for way in ("header_dropout", "payload_dropout", "byte_swap")}
+    dataset = open_dataset(folder / "data")
     for name, permuted in (("run", False), ("control", True)):
-        changes = {"data.path": folder / "data", "data.permute_labels": permuted, "epochs": 10}
-        changes |= {
-            "compilation_cache": CACHE,
-            "augment.header_dropout": 0.0,
-            "data.limit": 0,
-            "optimizer.ema": 0.9,
-        }
-        train(load_config("configs/vit.py:binary,debug", **changes), folder / name)
+        config = tiny_config(dataset, task="binary", **changes, **{"data.permute_labels": permuted})
+        train(config, folder / name)
     return folder
 
 
@@ -84,12 +79,12 @@ def test_evidence_lies_where_the_lines_say(folder):
     run = load_run(folder / "run")
     judged = bench.judge_lab(run, folder / "lab")
     lines = read_evidence(folder / "lab")
-    assert judged.malware.sum() == len(lines) == 120
+    assert judged.malware.sum() == len(lines) == 150
     for key, image in zip(judged.keys, judged.images, strict=True):
         marks = bench.marked(lines.get(key, ()))
         assert marks.any() == key[0].startswith("Malware/")
         assert (image[marks] == 255).all()
-        assert marks.sum() == len(lines.get(key, ()))  # one byte of one packet
+        assert marks.sum() == len(lines.get(key, ()))  # a byte of each packet of the client
 
 
 def test_the_command_writes_what_it_measured(folder, capsys):
