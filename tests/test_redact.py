@@ -1,9 +1,11 @@
 """Redaction: nothing that is written tells an address or a host name, and pseudonyms are stable."""
 
+import base64
 import ipaddress
 import json
 import pathlib
 import re
+import zlib
 
 import pytest
 from capture_bytes import ethernet, ipv4, pcap, tcp, udp
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.errors import RunError
 from xai_traffic.report.explanations import explain_run
-from xai_traffic.report.identities import redacted, redacted_text
+from xai_traffic.report.identities import Known, one_word_names, redacted, redacted_text
 from xai_traffic.report.pseudonyms import Pseudonyms, read_key
 
 KEY = b"a secret of no short length"
@@ -29,9 +31,8 @@ def write_capture(path: pathlib.Path) -> pathlib.Path:
     host = NAMES[0].encode()
     query = b"\1\2\1\0\0\1\0\1\0\0\0\0" + encoded(NAMES[0]) + b"\0\1\0\1"
     answer = query + b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + ipaddress.ip_address(SERVER).packed
-    mail = (
-        f"EHLO workstation7\r\nMAIL FROM:<{NAMES[2]}>\r\nfrom {CLIENT} by {NAMES[1]}\r\n".encode()
-    )
+    mail = f"EHLO workstation7\r\nMAIL FROM:<{NAMES[2]}>\r\nfrom {CLIENT} by {NAMES[1]}\r\n"
+    mail = (mail + "for workstation7\r\n").encode()
     page = b"GET /a/index.html HTTP/1.1\r\nHost: " + host + b":8080\r\nReferer: http://"
     page += NAMES[1].encode() + b"/\r\n\r\n"
     wide = NAMES[0].encode("utf-16-le")
@@ -75,23 +76,23 @@ def made(tmp_path_factory):
     return folder
 
 
-def data_of(page: str) -> list[dict]:
-    """Return what the page's blocks unpack to."""
-    import base64
-    import zlib
-
-    blocks = re.findall(r'class="data">("[^<]*")<', page)
-    return [json.loads(zlib.decompress(base64.b64decode(json.loads(block)))) for block in blocks]
+def data_of(page: str) -> list[tuple[dict, bytes]]:
+    """Return what the page's blocks unpack to: a JSON value, and captured bytes."""
+    found = []
+    for block in re.findall(r'class="data">("[^<]*")<', page):
+        text, _, arrays = zlib.decompress(base64.b64decode(json.loads(block))).partition(b"\0")
+        data = json.loads(text)
+        found.append((data, arrays[: sum(packet["length"] for packet in data["packets"])]))
+    return found
 
 
 def written(folder: pathlib.Path) -> str:
     """Return all that a report says, texts of its blocks and hex dumps of their bytes among it."""
-    import base64
-
     page = (folder / "report.html").read_text("utf-8")
-    said = [page, (folder / "explanations.jsonl").read_text("ascii")]
-    for data in data_of(page):
-        raw = base64.b64decode(data.pop("bytes"))
+    # Base64 spells any short word by chance: what it holds is read below, unpacked.
+    bare = re.sub(r'class="data">"[^"]*"|base64,[^"]*"', "", page)
+    said = [bare, (folder / "explanations.jsonl").read_text("ascii")]
+    for data, raw in data_of(page):
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in raw)
         said += [json.dumps(data), raw.hex(" "), text, text.replace(".", "")]
     return "\n".join(said).lower()
@@ -133,7 +134,7 @@ def test_pseudonyms_are_stable_and_keyed(made):
     assert one.name(b"www.example.org").endswith(one.name(b"example.org"))
     line = json.loads((made / "shared" / "explanations.jsonl").read_text().splitlines()[0])
     assert line["source"] == one.address_text(CLIENT)
-    data = data_of((made / "shared" / "report.html").read_text("utf-8"))[0]
+    data, _ = data_of((made / "shared" / "report.html").read_text("utf-8"))[0]
     values = {data["names"][name]: value for name, _, value in data["packets"][0]["fields"]}
     # Table, lines and bytes call it the same.
     assert values["ip.src"] == line["source"] and values["ip.checksum"] == "0x0000"
@@ -184,6 +185,23 @@ def test_names_of_captures(text, kept):
         assert name not in found
 
 
+def test_netbios_names_are_found_encoded_and_plain():
+    encoded_name = b"".join(
+        bytes([65 + (value >> 4), 65 + (value & 15)]) for value in b"USER-PC".ljust(15) + b"\0"
+    )
+    data = (
+        b"\x20" + encoded_name + b"\0 \\MAILSLOT\\BROWSE\0user-pc\0" + "USER-PC".encode("utf-16-le")
+    )
+    assert one_word_names(data) == {b"USER-PC"}
+    pseudonyms = Pseudonyms(KEY)
+    whole = [Field("payload", 0, len(data))]
+    found = redacted(data, whole, Known(names=[b"USER-PC"]), pseudonyms)
+    name = pseudonyms.name(b"user-pc")
+    assert one_word_names(found) == {name} and found.count(name) == 1
+    assert name.decode().encode("utf-16-le") in found and b"MAILSLOT" in found
+    assert b"user-pc" not in found.lower() and len(found) == len(data)
+
+
 @given(st.binary(max_size=256), st.integers(0, 255))
 def test_any_bytes_keep_their_number(data, seed):
     row = {
@@ -192,9 +210,11 @@ def test_any_bytes_keep_their_number(data, seed):
         "captured": len(data), "wire": len(data), "start": 0,
     }  # fmt: skip
     fields = dissect(data, row)
-    assert len(redacted(data, fields, [bytes([seed, 1, 2, 3])], Pseudonyms(KEY))) == len(data)
+    assert len(
+        redacted(data, fields, Known([bytes([seed, 1, 2, 3])], [b"abc"]), Pseudonyms(KEY))
+    ) == len(data)
     whole = [Field("payload", 0, len(data))] if data else []
-    assert len(redacted(data, whole, [], Pseudonyms(KEY))) == len(data)
+    assert len(redacted(data, whole, Known(), Pseudonyms(KEY))) == len(data)
 
 
 def test_keys_are_read_or_refused(tmp_path):

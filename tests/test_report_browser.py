@@ -210,7 +210,7 @@ def test_without_its_script_the_page_is_whole(chromium, report):
     page, wrong = open_report(chromium, report, java_script_enabled=False)
     section = page.locator("#s0")
     assert section.locator(".packet-list tbody tr").count() == 4
-    assert section.locator(".static .hex").count() == 3
+    assert section.locator(".static .hex").count() == 2
     for part in (".words", ".fields", ".picture img", ".cards", ".curves"):
         assert section.locator(part).first.is_visible()
     for part in (".panes", ".switch"):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from xai_traffic.capture.fields import Field, masks
 from xai_traffic.report.field_values import bare_name
@@ -52,6 +53,7 @@ _DASHED = re.compile(rb"(?<![0-9])(?:[0-9]{1,3}[-_]){3}[0-9]{1,3}(?![0-9])")
 _HARDWARE = re.compile(rb"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f])")
 _PORT = re.compile(rb"(?<=PORT )(?:[0-9]{1,3},){3}[0-9]{1,3}|(?<=\()(?:[0-9]{1,3},){3}[0-9]{1,3}")
 _GREETING = re.compile(rb"(?<=EHLO )[^\s\[\]]+|(?<=HELO )[^\s\[\]]+", re.IGNORECASE)
+_ONE_WORD = re.compile(rb"[A-Za-z0-9_-]+")
 _NETBIOS = re.compile(rb"(?<=\x20)[A-P]{32}")
 _WIDE = re.compile(rb"(?:[\x21-\x7e]\x00){4,}")
 
@@ -59,15 +61,30 @@ Change = tuple[int, int, bytes]
 """Bytes [start, end) and what takes their place, as many."""
 
 
-def redacted(
-    data: bytes, fields: Sequence[Field], known: Iterable[bytes], pseudonyms: Pseudonyms
-) -> bytes:
+class Known(NamedTuple):
+    """What else is to be found in payloads: addresses in bytes, and names of one word."""
+
+    addresses: Sequence[bytes] = ()
+    names: Sequence[bytes] = ()
+
+
+def one_word_names(data: bytes) -> set[bytes]:
+    """Return names without a dot that bytes tell where it is sure: elsewhere they stand bare.
+
+    NetBIOS encodes them, and clients greet mail servers by them.
+    """
+    names = {_halves_joined(found[0])[:15].strip(b" \0") for found in _NETBIOS.finditer(data)}
+    names |= {found[0] for found in _GREETING.finditer(data)}
+    return {name for name in names if len(name) > 2 and _ONE_WORD.fullmatch(name)}
+
+
+def redacted(data: bytes, fields: Sequence[Field], known: Known, pseudonyms: Pseudonyms) -> bytes:
     """Return a tile's bytes with pseudonyms where they name hosts, as many bytes.
 
     Args:
         data: the captured bytes.
         fields: as `dissect` names them.
-        known: addresses in bytes that are to be found in payloads, too.
+        known: of the report.
     """
     result = bytearray(data)
     rest = bytearray(data)  # what the fields below have not settled; the settled is blanked
@@ -95,21 +112,21 @@ def redacted_text(text: str, pseudonyms: Pseudonyms) -> str:
         return pseudonyms.address_text(raw.decode("ascii")).encode("ascii")
 
     raw = text.encode("utf-8", "surrogateescape")
-    for start, end, replaced in sorted(changes(raw, (), pseudonyms, address), reverse=True):
+    for start, end, replaced in sorted(changes(raw, Known(), pseudonyms, address), reverse=True):
         raw = raw[:start] + replaced + raw[end:]
     return raw.decode("utf-8", "surrogateescape")
 
 
 def changes(
     raw: bytes,
-    known: Iterable[bytes],
+    known: Known,
     pseudonyms: Pseudonyms,
     address: Callable[[bytes], bytes] | None = None,
 ) -> list[Change]:
     """Return what is to be replaced in bytes that no dissector knows, without overlap.
 
     Args:
-        known: addresses in bytes that are to be found, too.
+        known: what is to be found whatever it looks like.
         address: returns what takes the place of an IP address in words; by default as many bytes.
     """
     found: list[Change] = []
@@ -127,15 +144,22 @@ Finder = Callable[[bytes], Iterator[Change]]
 
 
 def _finders(
-    known: Iterable[bytes], pseudonyms: Pseudonyms, address: Callable[[bytes], bytes]
+    known: Known, pseudonyms: Pseudonyms, address: Callable[[bytes], bytes]
 ) -> Iterator[Finder]:
     """Yield what finds names of hosts, the surest first."""
-    for own in known:
+    for own in known.addresses:
         yield _matches(re.compile(re.escape(own)), pseudonyms.address)
+    for own in known.names:
+        yield _matches(re.compile(re.escape(own), re.IGNORECASE), pseudonyms.name)
+        yield _matches(
+            re.compile(re.escape(_widened(own)), re.IGNORECASE),
+            lambda raw: _widened(pseudonyms.name(raw[::2])),
+        )
+    yield _matches(_NETBIOS, lambda raw: _netbios(raw, pseudonyms))
     yield lambda raw: (
         (start, end, _labels(raw[start:end], pseudonyms)) for start, end in _encoded(raw)
     )
-    for pattern in (_NETBIOS, _PORT, _GREETING, _MAIL, _HARDWARE):
+    for pattern in (_PORT, _GREETING, _MAIL, _HARDWARE):
         yield _matches(pattern, pseudonyms.name)
     for pattern in (_SIX, _FOUR):
         yield _matches(pattern, address, _is_address)
@@ -157,9 +181,12 @@ def _matches(
 def _wide(raw: bytes, pseudonyms: Pseudonyms) -> Iterator[Change]:
     """Yield what is found in text of two bytes a letter, the low one first."""
     for found in _WIDE.finditer(raw):
-        for start, end, replaced in changes(found[0][::2], (), pseudonyms):
-            wide = b"".join(bytes([value, 0]) for value in replaced)
-            yield found.start() + 2 * start, found.start() + 2 * end, wide
+        for start, end, replaced in changes(found[0][::2], Known(), pseudonyms):
+            yield found.start() + 2 * start, found.start() + 2 * end, _widened(replaced)
+
+
+def _widened(raw: bytes) -> bytes:
+    return b"".join(bytes([value, 0]) for value in raw)
 
 
 def _field(name: str, raw: bytes, pseudonyms: Pseudonyms) -> bytes | None:
@@ -195,6 +222,18 @@ def _names(raw: bytes, pseudonyms: Pseudonyms) -> Iterator[Change]:
             name = name.rpartition(b".")[0]
         if b"." in name:
             yield found.start(), found.start() + len(name), pseudonyms.name(name)
+
+
+def _netbios(raw: bytes, pseudonyms: Pseudonyms) -> bytes:
+    """Replace an encoded NetBIOS name by that of its pseudonym; what it serves as stays."""
+    plain = _halves_joined(raw)
+    changed = pseudonyms.name(plain[:15]) + plain[15:]
+    return bytes(65 + half for value in changed for half in (value >> 4, value & 15))
+
+
+def _halves_joined(raw: bytes) -> bytes:
+    halves = zip(raw[::2], raw[1::2], strict=True)
+    return bytes((high - 65) << 4 | low - 65 for high, low in halves)
 
 
 def _labels(raw: bytes, pseudonyms: Pseudonyms) -> bytes:

@@ -18,7 +18,7 @@ FOR, AGAINST = (240, 98, 28), (60, 130, 230)
 STRONGEST = 0.9
 """Opacity of the largest attribution."""
 
-COLOURS = 64
+COLOURS = 24
 
 
 def picture_png(explained: Explained, method: str) -> bytes:

@@ -21,7 +21,13 @@ from xai_traffic.capture.records import GRID, TILE
 from xai_traffic.report.explained import Explained
 from xai_traffic.report.field_values import bare_name
 from xai_traffic.report.html import Judged
-from xai_traffic.report.identities import ADDRESSES, redacted, redacted_text
+from xai_traffic.report.identities import (
+    ADDRESSES,
+    Known,
+    one_word_names,
+    redacted,
+    redacted_text,
+)
 from xai_traffic.report.pseudonyms import Pseudonyms
 from xai_traffic.training.run import Run
 
@@ -61,11 +67,17 @@ def redact_run(run: Run, pseudonyms: Pseudonyms) -> Run:
 
 def redact_sessions(sessions: Sequence[Explained], pseudonyms: Pseudonyms) -> list[Explained]:
     """Return explained sessions whose verdicts, bytes, words and image name no host."""
-    return [_session(explained, pseudonyms) for explained in sessions]
+    names = set()
+    for explained in sessions:
+        names |= one_word_names(explained.bytes.tobytes())
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return [
+        _session(explained, Known(_addresses(explained), longest_first), pseudonyms)
+        for explained in sessions
+    ]
 
 
-def _session(explained: Explained, pseudonyms: Pseudonyms) -> Explained:
-    known = _addresses(explained)
+def _session(explained: Explained, known: Known, pseudonyms: Pseudonyms) -> Explained:
     changed = explained.bytes.copy()
     for row, packet in enumerate(explained.packets):
         length = int(packet["length"])

@@ -7,10 +7,14 @@ const fromBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.char
 // Return what session_data.py packed for a session, with the places of its packets and fields.
 async function unpack(block) {
   const stream = new Blob([fromBase64(JSON.parse(block.textContent))]).stream();
-  const json = await new Response(stream.pipeThrough(new DecompressionStream("deflate"))).text();
-  const data = JSON.parse(json);
-  data.bytes = fromBase64(data.bytes);
-  for (const method of data.methods) method.levels = new Int8Array(fromBase64(method.levels).buffer);
+  const raw = await new Response(stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+  const behind = new Uint8Array(raw).indexOf(0) + 1;
+  const data = JSON.parse(new TextDecoder().decode(new Uint8Array(raw, 0, behind - 1)));
+  const size = data.packets.reduce((sum, packet) => sum + packet.length, 0);
+  data.bytes = new Uint8Array(raw, behind, size);
+  data.methods.forEach((method, at) => {
+    method.levels = new Int8Array(raw, behind + (at + 1) * size, size);
+  });
   const hidden = new Uint8Array(data.bytes.length);
   for (const [first, end] of data.hidden) hidden.fill(1, first, end);
   let place = 0;

@@ -1,22 +1,21 @@
 """What the page's script needs of a session beyond the static text, packed small.
 
-One JSON value a session, compressed with zlib and in base64, so that nothing of a capture can end
-the block that it stands in. Texts in it are as escaped as everywhere (`printable`); the script sets
-them as text, never as HTML. Its keys:
+A JSON value, a zero byte and arrays of bytes, compressed with zlib and in base64, so that nothing
+of a capture can end the block that it stands in. Texts are as escaped as everywhere (`printable`);
+the script sets them as text, never as HTML. The arrays: the tiles' captured bytes, one packet
+behind the other, and of each method int8 beside them, see `byte_levels`. The JSON's keys:
 
     leading   name of the method that the static text follows
-    bytes     base64, the tiles' captured bytes one packet behind the other
-    hidden    [[first, end), ...] of these bytes, those that the mask hid
+    hidden    [[first, end), ...] of the captured bytes, those that the mask hid
     columns   packets side by side in the picture
     rows      rows of packets in the picture
-    packets   of each: number, frame, direction, words (without the direction), length (bytes of
-              it in `bytes`), captured, start (bytes before the tile), read (by the model),
+    packets   of each: number, frame, direction, words (without the direction), length (of its
+              captured bytes), captured, start (bytes before the tile), read (by the model),
               layers [[title, first field, end)], fields [[index into names, end, value in words]]
     names     field names
     methods   of each: name, title, signed, grade, says, notes, top (share of the largest byte),
-              levels (base64 int8 beside `bytes`, see `byte_levels`), packets (shares), fields
-              (of each packet the shares of its fields), session (largest [[name, share]]), rest
-              (share of all others, and how many they are)
+              packets (shares), fields (of each packet the shares of its fields), session (largest
+              [[name, share]]), rest (share of all others, and how many they are)
 """
 
 from __future__ import annotations
@@ -43,26 +42,30 @@ FULL = 31
 
 
 def packed(explained: Explained) -> str:
-    """Return the block's content, base64 of the compressed JSON."""
+    """Return the block's content."""
     text = json.dumps(session_data(explained), separators=(",", ":"), ensure_ascii=True)
-    return base64.b64encode(zlib.compress(text.encode("ascii"), 9)).decode("ascii")
+    held = _held(explained)
+    arrays = [explained.bytes[held]]
+    for name, shares in explained.shares.items():
+        signed = shares.signed if name in PER_BYTE else np.abs(shares.signed)
+        arrays.append(byte_levels(signed)[held])
+    raw = text.encode("ascii") + b"\0" + b"".join(one.tobytes() for one in arrays)
+    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
 
 
 def session_data(explained: Explained) -> dict[str, Any]:
-    """Return what the script needs, see above."""
-    held = np.arange(TILE) < explained.packets["length"][:, None]
+    """Return the JSON value, see above."""
     names: dict[str, int] = {}
     packets = [_packet(explained, row, names) for row in range(len(explained.packets))]
     height, width = explained.shown
     return {
         "leading": explained.leading,
-        "bytes": _base64(explained.bytes[held]),
-        "hidden": _runs(explained.hidden[held]),
+        "hidden": _runs(explained.hidden[_held(explained)]),
         "columns": width // TILE_SIDE,
         "rows": height // TILE_SIDE,
         "packets": packets,
         "names": [printable(name) for name in names],
-        "methods": [_method(explained, name, held) for name in explained.shares],
+        "methods": [_method(explained, name) for name in explained.shares],
     }
 
 
@@ -130,11 +133,10 @@ def _packet(explained: Explained, row: int, names: dict[str, int]) -> dict[str, 
     }
 
 
-def _method(explained: Explained, name: str, held: np.ndarray) -> dict[str, Any]:
+def _method(explained: Explained, name: str) -> dict[str, Any]:
     shares = explained.shares[name]
     card = explained.card(name)
     top, rest, others = largest_fields(explained, name)
-    signed = shares.signed if name in PER_BYTE else np.abs(shares.signed)
     return {
         "name": name,
         "title": METHODS[name],
@@ -143,7 +145,6 @@ def _method(explained: Explained, name: str, held: np.ndarray) -> dict[str, Any]
         "says": card.conclusion.partition(": ")[2],
         "notes": method_notes(explained, name),
         "top": _rounded(shares.bytes().max(initial=0.0)),
-        "levels": _base64(byte_levels(signed)[held]),
         "packets": [_rounded(share) for share in shares.packets()],
         "fields": [
             [_rounded(shares.share(units)) for units in parts]
@@ -158,8 +159,9 @@ def _rounded(share: float) -> float:
     return float(f"{share:.4g}")
 
 
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
+def _held(explained: Explained) -> np.ndarray:
+    """Tell which bytes of its tiles were captured, bool [n, 256]."""
+    return np.arange(TILE) < explained.packets["length"][:, None]
 
 
 def _runs(flags: np.ndarray) -> list[list[int]]:

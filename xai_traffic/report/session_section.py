@@ -18,7 +18,7 @@ from xai_traffic.report.packet_list import packet_list
 from xai_traffic.report.picture import picture_png
 from xai_traffic.report.session_data import largest_fields, method_notes, packed
 
-WORDED, DUMPED, CLASSES = 5, 3, 5
+WORDED, DUMPED, CLASSES = 5, 2, 5
 """Packets told in words, packets with a static hex dump, classes listed."""
 
 
