@@ -24,7 +24,7 @@ def share_chart(
     """
     places = max(len(shares), 16)
     step = (WIDTH - LEFT) / places
-    top = _ceiling(float(np.max(shares, initial=0.0)))
+    top = ceiling(float(np.max(shares, initial=0.0)))
     parts = [
         f'<svg class="shares" viewBox="0 0 {WIDTH} {HEIGHT + BASE + 8}" role="img" '
         f'aria-label="share of each packet">'
@@ -66,7 +66,7 @@ def bar(share: float, kind: str = "plain") -> str:
     )
 
 
-def _ceiling(largest: float) -> float:
+def ceiling(largest: float) -> float:
     """Return a round number at or above the largest share."""
     for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8):
         if largest <= top:
