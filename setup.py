@@ -63,8 +63,10 @@ test = [
     "keras>=3.5",  # parity of the CNNs at equal weights, on its JAX backend
     "dpkt>=1.9.8",  # the oracle that cores, masks and field names are held to
     "pyyaml",
+    "jsonschema>=4.18",  # every line of explanations.jsonl is held to its schema
     *wandb,
 ]
+browser = ["playwright>=1.50"]  # drives Debian's chromium, which the tests of the report click in
 parity = [  # of the explanations, with other libraries; without them those tests are skipped
     "torch",
     "captum>=0.9",
@@ -86,7 +88,7 @@ setup(
     packages=find_packages(include=["xai_traffic", "xai_traffic.*"]),
     package_data={
         "xai_traffic.explain": ["README.md"],
-        "xai_traffic.report": ["*.html", "*.css", "*.js"],
+        "xai_traffic.report": ["*.html", "*.css", "*.js", "*.json"],
     },
     data_files=[("share/xai_traffic/configs", sorted(glob.glob("configs/*.py")))],
     ext_modules=core,
@@ -116,5 +118,6 @@ setup(
         "wandb": wandb,
         "test": test,
         "parity": parity,
+        "browser": browser,
     },
 )

@@ -231,7 +231,9 @@ class VGG19(Network):
             parts = []
             for number in range(1, count + 1):
                 name = f"block{block}_conv{number}"
-                parts += [self.conv(name)] + [self.norm(f"{name}_bn")] * fields["normalise"]
+                parts.append(self.conv(name))
+                if fields["normalise"]:
+                    parts.append(self.norm(f"{name}_bn"))
                 parts.append(nn.ReLU())
             self.blocks.append(nn.Sequential(*parts))
         del self.weights

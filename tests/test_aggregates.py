@@ -24,8 +24,10 @@ from xai_traffic.evaluation.bootstrap import interval, intervals
 from xai_traffic.evaluation.explanations import images_and_fields
 from xai_traffic.evaluation.representatives import distances, representatives
 from xai_traffic.evaluation.split_shares import explain_split
-from xai_traffic.report.aggregates import aggregate_run
+from xai_traffic.report.aggregate_page import render
+from xai_traffic.report.aggregates import aggregate_run, redact_aggregate
 from xai_traffic.report.markup import content_hash
+from xai_traffic.report.pseudonyms import Pseudonyms
 
 METHODS = ("gradient_x_input", "grad_cam")
 
@@ -240,6 +242,15 @@ def test_the_page_says_how_to_open_its_sessions(written, found, run, dataset):
     numbers = sorted({row["session"] for row in part["typical"] + part["atypical"]})
     asked = f"--methods {METHODS[0]} --sessions {','.join(map(str, numbers))} --out why"
     assert f"{dataset.path} --split test {asked}" in page
+
+
+def test_pseudonyms_stand_for_addresses(found, dataset):
+    changed = redact_aggregate(found, Pseudonyms(b"k" * 16))
+    text = json.dumps(changed)
+    assert changed["redacted"] and not found["redacted"]
+    assert "10.9.8.7" in json.dumps(found) and "10.9.8.7" not in text and "192.168.7" not in text
+    assert "Addresses and host names are pseudonyms" in render(changed)
+    assert list(changed["classes"]) == list(found["classes"])
 
 
 def test_figures_show_classes_and_methods(written, found):

@@ -154,7 +154,7 @@ def test_figures_are_pictures_of_their_size(made):
 def test_pictures_show_the_rows_that_hold_packets(made):
     page = pathlib.Path(made[2]["report"]).read_text("utf-8")
     # The model reads two rows of packets, and no session here has more than one.
-    assert "Rows without packets are left out." in page
+    assert "rows without packets are left out" in page
     for method, width in (("integrated_gradients", 8 + 8 * 144 + 8), ("grad_cam", 1238)):
         with Image.open(made[2]["figures"] / f"01-session-0-{method}.png") as picture:
             assert picture.size == (width, 50 + 144 + 8)

@@ -14,7 +14,8 @@ from xai_traffic.terminal import log, printable
 def add(verbs) -> None:
     """Add the verb to the parser of all verbs."""
     verb = verbs.add_parser(
-        "explain", help="verdicts with their reasons: report.html, explanations.jsonl, figures"
+        "explain",
+        help="verdicts with their reasons: report.html, explanations.jsonl, annotated captures",
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument("captures", nargs="*", metavar="CAPTURE")
@@ -35,6 +36,23 @@ def add(verbs) -> None:
     )
     verb.add_argument(
         "--metrics", action="store_true", help="measure all that tells how far to believe them"
+    )
+    verb.add_argument(
+        "--no-annotate",
+        action="store_true",
+        help="do not copy the captures with a comment on each packet",
+    )
+    verb.add_argument(
+        "--redact",
+        action="store_true",
+        help="write pseudonyms for addresses and host names, in texts and bytes: for sharing",
+    )
+    verb.add_argument(
+        "--redact-key",
+        metavar="FILE",
+        type=pathlib.Path,
+        help="redact under the secret in FILE, for the same pseudonyms in several reports "
+        "(default: a random one)",
     )
     verb.add_argument(
         "--aggregate",
@@ -62,13 +80,17 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.report.explanations import explain_run
+    from xai_traffic.report.pseudonyms import Pseudonyms, read_key
     from xai_traffic.training.run import load_run
 
     if bool(options.captures or options.list) == bool(options.data):
         print("xai-traffic explain: name captures, or --data DATASET, not both", file=sys.stderr)
         return WRONG_USAGE
+    pseudonyms = None
+    if options.redact or options.redact_key:
+        pseudonyms = Pseudonyms(options.redact_key and read_key(options.redact_key))
     if options.aggregate:
-        return _aggregate(options)
+        return _aggregate(options, pseudonyms)
     if options.limit is not None or options.seed is not None:
         print("xai-traffic explain: --limit and --seed are for --aggregate", file=sys.stderr)
         return WRONG_USAGE
@@ -82,6 +104,8 @@ def _run(options, _) -> int:
         sessions=options.sessions,
         methods=options.methods and tuple(options.methods.split(",")),
         metrics=options.metrics,
+        annotate=not options.no_annotate,
+        redact=pseudonyms,
         overwrite=options.overwrite,
     )
     for _, reason in written["failures"]:
@@ -90,7 +114,7 @@ def _run(options, _) -> int:
     return FAILED if written["failures"] else DONE
 
 
-def _aggregate(options) -> int:
+def _aggregate(options, pseudonyms) -> int:
     from xai_traffic.report.aggregates import aggregate_run
     from xai_traffic.training.run import load_run
 
@@ -109,6 +133,7 @@ def _aggregate(options) -> int:
         methods=options.methods and tuple(options.methods.split(",")),
         limit=options.limit,
         seed=options.seed or 0,
+        redact=pseudonyms,
         overwrite=options.overwrite,
     )
     print(printable(written["page"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xai_traffic.report.charts import ceiling
 from xai_traffic.report.markup import percent, text
 
 WIDTH, HEIGHT, LEFT, BASE = 1060, 120, 44, 18
@@ -101,3 +100,11 @@ def _words(row: Mapping[str, Any]) -> str:
         f"packet {row['packet']}: {100 * row['share']:.1f} % ({100 * row['low']:.1f} to "
         f"{100 * row['high']:.1f}), in {100 * row['frequency']:.0f} % of the sessions"
     )
+
+
+def ceiling(largest: float) -> float:
+    """Return a round number at or above the largest share."""
+    for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8):
+        if largest <= top:
+            return top
+    return 1.0

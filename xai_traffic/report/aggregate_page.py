@@ -15,8 +15,7 @@ from typing import Any
 
 from xai_traffic import __version__
 from xai_traffic.explain import METHODS, PER_BYTE
-from xai_traffic.report.aggregate_charts import position_chart, share_bar
-from xai_traffic.report.charts import ceiling
+from xai_traffic.report.aggregate_charts import ceiling, position_chart, share_bar
 from xai_traffic.report.markup import content_hash, count, percent, text
 from xai_traffic.report.session_section import endpoints
 
@@ -130,6 +129,8 @@ def _notes(found: Mapping[str, Any]) -> str:
             "The dataset is masked: fields that the mask hides are constant, and what share they "
             "have is the model's answer to that constant."
         )
+    if found["redacted"]:
+        notes.append("Addresses and host names are pseudonyms.")
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
 

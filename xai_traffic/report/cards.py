@@ -43,8 +43,8 @@ def _row(name: str, card: Card, checked: list[str]) -> str:
         for metric in checked
     )
     return (
-        f'<tr><th scope="row">{text(METHODS[name])}</th><td class="says">{conclusion(card)}</td>'
-        f"{cells}</tr>"
+        f'<tr data-method="{name}"><th scope="row">{text(METHODS[name])}</th>'
+        f'<td class="says">{conclusion(card)}</td>{cells}</tr>'
     )
 
 

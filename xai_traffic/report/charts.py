@@ -1,4 +1,4 @@
-"""Small bar charts as inline SVG and HTML, which take the page's colours, light or dark."""
+"""Small charts as inline SVG and HTML, which take the page's colours, light or dark."""
 
 from __future__ import annotations
 
@@ -6,53 +6,60 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xai_traffic.report.markup import percent, text
+from xai_traffic.evaluation.curves import Curve
+from xai_traffic.report.markup import text
 
-WIDTH, HEIGHT, LEFT, BASE = 520, 96, 44, 18
+WIDTH, HEIGHT, LEFT, TOP, BASE = 360, 150, 46, 10, 34
 
 
-def share_chart(
-    shares: np.ndarray, directions: Sequence[int], words: Sequence[str], links: Sequence[str | None]
-) -> str:
-    """Return bars of the packets' shares, coloured by direction.
+def curve_chart(curve: Curve, unit: str, label: str) -> str:
+    """Return the deletion and insertion curves of one explanation, with the spread of chance.
 
     Args:
-        shares: float [n].
-        directions: 0 client to server, 1 server to client.
-        words: of each packet; hostile text.
-        links: of each packet, the id of its hex view or None.
+        unit: what is removed and put in, "packets" or "fields".
+        label: what the chart shows, for screen readers; hostile text.
     """
-    places = max(len(shares), 16)
-    step = (WIDTH - LEFT) / places
-    top = ceiling(float(np.max(shares, initial=0.0)))
+    values = (curve.deletion, curve.insertion, curve.random_deletion, curve.random_insertion)
+    low, high = min(one.min() for one in values), max(one.max() for one in values)
+    if high - low < 1e-6:
+        low, high = low - 0.5, high + 0.5
+    ticks = even_ticks(low, high)
+
+    def x(place: float) -> float:
+        return LEFT + (WIDTH - LEFT - 8) * place
+
+    def y(value: float) -> float:
+        return TOP + HEIGHT * (high - value) / (high - low)
+
+    def points(line: np.ndarray) -> list[str]:
+        return [f"{x(a):.0f},{y(b):.0f}" for a, b in zip(curve.places, line, strict=True)]
+
     parts = [
-        f'<svg class="shares" viewBox="0 0 {WIDTH} {HEIGHT + BASE + 8}" role="img" '
-        f'aria-label="share of each packet">'
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {TOP + HEIGHT + BASE}" role="img" '
+        f'aria-label="{text(label)}">'
     ]
-    for part in (0.5, 1.0):
-        y = 8 + HEIGHT * (1 - part)
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH}" y1="{y:g}" y2="{y:g}"/>')
-        digits = 0 if top >= 0.1 else 1
+    for tick in ticks:
         parts.append(
-            f'<text x="{LEFT - 6}" y="{y + 4:g}" text-anchor="end">'
-            f"{percent(part * top, digits)}</text>"
+            f'<path class="rule" d="M{LEFT} {y(tick):.0f}H{WIDTH - 8}"/>'
+            f'<text x="{LEFT - 6}" y="{y(tick) + 4:.0f}" text-anchor="end">{tick:g}</text>'
         )
-    for number, share in enumerate(shares):
-        x, tall = LEFT + number * step, HEIGHT * float(share) / top
-        bar = (
-            f'<rect class="d{int(directions[number])}" x="{x + 0.12 * step:.1f}" '
-            f'y="{8 + HEIGHT - tall:.2f}" width="{0.76 * step:.1f}" height="{tall:.2f}" rx="1">'
-            f"<title>packet {number}: {percent(float(share))}, {text(words[number])}</title></rect>"
+    for kind, chance in (("del", curve.random_deletion), ("ins", curve.random_insertion)):
+        # Along the upper edge, and back along the lower one.
+        band = points(chance.max(0)) + points(chance.min(0))[::-1]
+        parts.append(f'<path class="band {kind}" d="M{"L".join(band)}Z"/>')
+        parts.append(f'<path class="chance {kind}" d="M{"L".join(points(chance.mean(0)))}"/>')
+    for kind, line in (("del", curve.deletion), ("ins", curve.insertion)):
+        parts.append(f'<path class="{kind}" d="M{"L".join(points(line))}"/>')
+    base = TOP + HEIGHT
+    for place, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
+        parts.append(
+            f'<text x="{x(place):.0f}" y="{base + 14}" text-anchor="{anchor}">'
+            f"{100 * place:.0f}\u00a0%</text>"
         )
-        link = links[number]
-        parts.append(f'<a href="#{link}" tabindex="-1">{bar}</a>' if link else bar)
-        if number % (1 if len(shares) <= 24 else 4) == 0:
-            parts.append(
-                f'<text x="{x + step / 2:.1f}" y="{HEIGHT + BASE + 4}" '
-                f'text-anchor="middle">{number}</text>'
-            )
-    base = HEIGHT + 8
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{base}" y2="{base}"/></svg>')
+    parts.append(
+        f'<text x="{x(0.5):.0f}" y="{base + 29}" text-anchor="middle">'
+        f"{unit}, highest share first</text></svg>"
+    )
     return "".join(parts)
 
 
@@ -66,9 +73,9 @@ def bar(share: float, kind: str = "plain") -> str:
     )
 
 
-def ceiling(largest: float) -> float:
-    """Return a round number at or above the largest share."""
-    for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8):
-        if largest <= top:
-            return top
-    return 1.0
+def even_ticks(low: float, high: float, most: int = 5) -> Sequence[float]:
+    """Return at most `most` round numbers, evenly spaced, from `low` to `high`."""
+    rough = (high - low) / (most - 1)
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * next(part for part in (1, 2, 5, 10) if part * power >= rough * 0.999)
+    return [float(n * step) for n in range(int(np.ceil(low / step)), int(high // step) + 1)]

@@ -16,6 +16,7 @@ from xai_traffic.capture.masking import apply_mask, hidden
 from xai_traffic.capture.records import TILE
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.curves import Curve, curves_of_images
 from xai_traffic.evaluation.explanations import explain_images, measure_images
 from xai_traffic.explain.token_grid import TILE_SIDE
 from xai_traffic.training.run import Run
@@ -39,6 +40,7 @@ class Explained:
         shares: by method.
         completeness_error: in logits, by method that has one.
         metrics: of `explain.METRICS`, by method and name; NaN where there is none.
+        curves: deletion and insertion by method and unit, see `evaluation.curves`.
         heads: attention of the class token, float32 [layers, heads, rows, columns], or None.
         extent: height and width of the part of the image that the model reads.
     """
@@ -56,6 +58,7 @@ class Explained:
     shares: dict[str, explain.Shares]
     completeness_error: dict[str, float]
     metrics: dict[str, dict[str, float]]
+    curves: dict[str, dict[str, Curve]]
     heads: np.ndarray | None
     extent: tuple[int, int]
 
@@ -163,6 +166,7 @@ def explain_sessions(
     model = run.model
     found = explain_images(run, images, targets, methods, fields)
     measured = measure_images(run, images, targets, found, fields, metrics)
+    curves = curves_of_images(run, images, targets, found, fields)
     values = {name: np.asarray(part.attributions) for name, part in found.items()}
     errors = {
         name: np.asarray(part.completeness_error)
@@ -197,6 +201,7 @@ def explain_sessions(
                     name: {metric: float(part[i]) for metric, part in own_metrics.items()}
                     for name, own_metrics in measured.items()
                 },
+                curves=curves[i],
                 heads=None if heads is None else heads[i],
                 extent=model.extent,
             )

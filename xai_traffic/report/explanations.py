@@ -1,4 +1,4 @@
-"""The `explain` verb: judge sessions, explain the most telling, write report, lines and figures."""
+"""The `explain` verb: judge sessions, explain the most telling, write what tells of it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import judge, verdicts
 from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.folder import whole_folder
+from xai_traffic.report.annotated import (
+    ANNOTATED,
+    ANNOTATED_FOLDER,
+    COLOURS,
+    Judgement,
+    write_annotated,
+)
 from xai_traffic.report.explained import (
     Explained,
     compare_sessions,
@@ -28,10 +35,16 @@ from xai_traffic.report.explained import (
 from xai_traffic.report.figures import write_figures
 from xai_traffic.report.html import Judged, render
 from xai_traffic.report.jsonl import write_jsonl
-from xai_traffic.terminal import progress
+from xai_traffic.report.parquet import write_parquet
+from xai_traffic.report.pseudonyms import Pseudonyms
+from xai_traffic.report.redact import redact_judged, redact_run, redact_sessions
+from xai_traffic.terminal import log, progress
 from xai_traffic.training.run import Run
 
 REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
+TABLE = "explanations.parquet"
+MADE = {REPORT, LINES, TABLE, FIGURES, ANNOTATED, ANNOTATED_FOLDER, COLOURS}
+"""All that a report's folder may hold."""
 LIMIT = 12
 """Sessions explained unless they are named."""
 
@@ -44,6 +57,8 @@ class _Source:
     rows: np.ndarray
     verdicts: list[dict[str, Any]]
     truths: list[str | None]
+    name: str = ""
+    path: pathlib.Path | None = None  # of a capture, whose name it is
 
     def tiles(self, place: int) -> tuple[np.ndarray, Any]:
         """Return tiles and packet table of the session at a place among `rows`."""
@@ -64,6 +79,8 @@ def explain_run(
     methods: Sequence[str] | None = None,
     limit: int = LIMIT,
     metrics: bool = False,
+    annotate: bool = True,
+    redact: Pseudonyms | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Judge sessions by a run, explain some of them, and write what came out into a new folder.
@@ -71,7 +88,8 @@ def explain_run(
     Args:
         run: a trained run whose layout is `tiles`.
         captures: files, folders, patterns; empty where `dataset` is given.
-        out: folder for `report.html`, `explanations.jsonl` and `figures/`.
+        out: folder for `report.html`, `explanations.jsonl`, `explanations.parquet`, `figures/` and,
+            of captures, what `write_annotated` writes.
         lists: files that name more captures, one a line.
         dataset: a dataset, or its folder, read by the run's own rules.
         split: of the dataset.
@@ -80,11 +98,17 @@ def explain_run(
         methods: names of `explain.METHODS`; by default all of Integrated Gradients, Grad-CAM and
             attention that suit the model.
         metrics: measure all of `explain.METRICS`, not only the quick ones that the cards need.
+        annotate: copy the captures with a comment on each packet; not where they are redacted,
+            for a copy holds every byte.
+        redact: what addresses and host names become in all that is written, see `redact`; None
+            leaves them.
         overwrite: replace `out`, if it holds nothing but an earlier report.
 
     Returns:
-        Paths `report`, `explanations` and `figures`, and `failures`: (capture, reason) of captures
-        that could not be read to their end; what came before the fault is in the report.
+        Paths `report`, `explanations`, `table` and `figures`; `annotated`, a file or (of several
+        captures) a folder, and `colours`, both None where nothing was annotated; and `failures`:
+        (capture, reason) of captures that could not be read to their end; what came before the
+        fault is in the report.
 
     Raises:
         RunError: the run cannot be explained so, the data was read by other rules, a session
@@ -112,30 +136,45 @@ def explain_run(
         sources = _judge_captures(run, found, failures, faults)
     chosen = _choose(sources, sessions, limit)
 
-    names = tuple(explain.METRICS) if metrics else explain.QUICK
+    measured = tuple(explain.METRICS) if metrics else explain.QUICK
     masked = dataset is not None
-    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=names)
+    explained = _explain(run, sources, chosen, chosen_methods, masked=masked, metrics=measured)
+    judged = Judged(
+        verdicts=[verdict for source in sources for verdict in source.verdicts],
+        truths=[truth for source in sources for truth in source.truths],
+        sources=names,
+        masked=dataset is not None and run.rules.mask != "none",
+        failures=failures + faults,
+    )
+    if redact:
+        # From here on nothing knows the originals, and no writer below needs to think of it.
+        explained = redact_sessions(explained, redact)
+        judged, run = redact_judged(judged, redact), redact_run(run, redact)
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         figures = folder / FIGURES
         figures.mkdir()
-        pictures = [
+        for number, one in enumerate(progress(explained, "draw")):
             write_figures(one, figures, _stem(number, one))
-            for number, one in enumerate(progress(explained, "draw"))
-        ]
-        judged = Judged(
-            verdicts=[verdict for source in sources for verdict in source.verdicts],
-            truths=[truth for source in sources for truth in source.truths],
-            sources=names,
-            masked=dataset is not None and run.rules.mask != "none",
-            failures=failures + faults,
-        )
-        page = render(run, judged, explained, pictures)
+        page = render(run, judged, explained)
         (folder / REPORT).write_text(page, encoding="utf-8")
-        write_jsonl(folder / LINES, explained, run.rules.mask)
+        places: dict[str, str] = {}
+        if annotate and dataset is not None:
+            log.info("a dataset holds no captures: nothing is annotated")
+        elif annotate and redact:
+            log.info("a copy of a capture holds every byte: redacted ones are not annotated")
+        elif annotate:
+            several = len(names) > 1
+            places = write_annotated(run, folder, _judgements(sources), explained, several)
+        write_jsonl(folder / LINES, explained, run.rules.mask, places)
+        write_parquet(folder / LINES, folder / TABLE)
+    annotated = ANNOTATED_FOLDER if len(names) > 1 else ANNOTATED
     return {
         "report": out / REPORT,
         "explanations": out / LINES,
+        "table": out / TABLE,
         "figures": out / FIGURES,
+        "annotated": out / annotated if places else None,
+        "colours": out / COLOURS if places else None,
         "failures": failures + faults,
     }
 
@@ -160,7 +199,7 @@ def _judge_captures(
         masked = dataclasses.replace(data, tiles=seen)
         rows = np.arange(len(data))
         said = _judge(run, masked, rows, name)
-        sources.append(_Source(data, rows, said, [None] * len(rows)))
+        sources.append(_Source(data, rows, said, [None] * len(rows), name, path))
     if len(problems) == 1 and not sources:
         raise problems[0]
     if problems and not sources:
@@ -168,6 +207,15 @@ def _judge_captures(
     if faults and not any(len(source.rows) for source in sources):
         raise RunError(f"there is no session to judge: {faults[0][1]}")
     return sources
+
+
+def _judgements(sources: list[_Source]) -> list[Judgement]:
+    """Return what annotated captures are made from; nothing of a dataset."""
+    return [
+        Judgement(source.name, source.path, source.data.packets, source.verdicts)
+        for source in sources
+        if source.path is not None
+    ]
 
 
 def _judge_dataset(run: Run, data: Dataset, split: str) -> _Source:
@@ -267,7 +315,7 @@ def _check_free(out: pathlib.Path, overwrite: bool) -> None:
         raise RunError(f"{out} exists: choose another --out, or add --overwrite")
     if out.is_symlink() or not out.is_dir():
         raise RunError(f"{out} is not a folder: choose another --out")
-    others = {entry.name for entry in out.iterdir()} - {REPORT, LINES, FIGURES}
+    others = {entry.name for entry in out.iterdir()} - MADE
     if others:
         raise RunError(
             f"{out} holds more than a report ({', '.join(sorted(others)[:3])}): it is not "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pathlib
 from typing import Any
 
@@ -39,33 +38,19 @@ LABEL_COLOURS = ("#8cc8ff", "#ffbd70")
 OUTLINE = "#45ff6a"
 
 
-def write_figures(explained: Explained, folder: pathlib.Path, stem: str) -> dict[str, bytes]:
-    """Write `<stem>-<method>.png`, `-attention_heads.png` and `-shares.png`.
-
-    Returns:
-        The bare pictures by method as PNG, without title and margins, to be set into a page;
-        "session" is the image without an explanation.
-    """
-    pictures = {}
+def write_figures(explained: Explained, folder: pathlib.Path, stem: str) -> None:
+    """Write `<stem>-<method>.png`, `-attention_heads.png` and `-shares.png`."""
     title = _title(explained)
-    for method in ("session", *explained.attributions):
-        figure = _framed(explained, method, title)
-        if method != "session":
-            _save(figure, folder / f"{stem}-{method}.png")
-        pictures[method] = _bare(figure, _size(explained, _for_rows(explained, TILE_PIXELS)))
+    for method in explained.attributions:
+        _save(_framed(explained, method, title), folder / f"{stem}-{method}.png")
     if explained.heads is not None:
-        figure = attention_heads(explained)
-        _save(figure, folder / f"{stem}-attention_heads.png")
-        pictures["attention_heads"] = _png(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+        _save(attention_heads(explained), folder / f"{stem}-attention_heads.png")
     _save(share_bars(explained), folder / f"{stem}-shares.png")
-    return pictures
 
 
 def overlay(explained: Explained, method: str) -> np.ndarray:
     """Return the session's image under one explanation, RGB uint8 [128, 128, 3]."""
     image = explained.image
-    if method == "session":
-        return overlays.grey(image)
     values = explained.attributions[method]
     if method in PER_BYTE:
         return overlays.grey(image)
@@ -141,13 +126,13 @@ def attention_heads(explained: Explained) -> Figure:
 def _framed(explained: Explained, method: str, title: str) -> Figure:
     """Draw one picture with title and, where there are colours, their scale."""
     wide, high = _size(explained, _for_rows(explained, TILE_PIXELS))
-    right = 8 if method in ("session", *PER_BYTE) else 78
+    right = 8 if method in PER_BYTE else 78
     width, height = wide + 8 + right, high + 50 + 8
     figure = _figure(width, height)
     axes = _place(figure, 8, 50, wide, high)
     shown = axes.imshow(overlay(explained, method), interpolation="nearest")
     _draw_grid(axes, explained, size=8.5)
-    name = METHODS.get(method, "The session as the model sees it")
+    name = METHODS[method]
     if method in PER_BYTE:
         mask = overlays.regions(explained.attributions[method])
         borders = overlays.outline_segments(mask) - 0.5
@@ -231,22 +216,6 @@ def _title(explained: Explained) -> str:
     verdict = explained.verdict
     said = f"session {verdict['session']}: {verdict['label']}, {verdict['probability']:.1%}"
     return label(said, most=72)
-
-
-def _bare(figure: Figure, size: tuple[int, int]) -> bytes:
-    """Return the picture without its frame, as PNG."""
-    pixels = np.asarray(figure.canvas.buffer_rgba())
-    box = figure.axes[0].get_window_extent()
-    top, left = round(pixels.shape[0] - box.y1), round(box.x0)
-    return _png(pixels[top : top + size[1], left : left + size[0], :3])
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """Return RGB pixels as PNG of 256 colours: a third of the size, the same to the eye."""
-    buffer = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:

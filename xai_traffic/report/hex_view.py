@@ -1,4 +1,4 @@
-"""The bytes of a packet as an HTML hex dump, each byte on the colour of its attribution."""
+"""The bytes of a packet as a static HTML hex dump, each byte on the colour of its attribution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def heat_levels(signed: np.ndarray) -> np.ndarray:
 
 
 def hex_view(explained: Explained, row: int, levels: np.ndarray) -> str:
-    """Return one packet's hex dump as HTML; `report.js` names the field under the pointer.
+    """Return one packet's hex dump as HTML.
 
     Args:
         row: which packet.
@@ -41,40 +41,31 @@ def hex_view(explained: Explained, row: int, levels: np.ndarray) -> str:
     """
     length = int(explained.packets[row]["length"])
     data = explained.bytes[row, :length]
-    field_of = np.zeros(length, int)
-    for number, field in enumerate(explained.fields[row]):
-        field_of[field.start : field.end] = number
     lines = []
     for start in range(0, length, ACROSS):
         end = min(start + ACROSS, length)
-        keys = [
-            (int(field_of[i]), int(levels[row, i]), bool(explained.hidden[row, i]))
-            for i in range(start, end)
-        ]
-        left, right, place = [], [], start
+        keys = [(int(levels[row, i]), bool(explained.hidden[row, i])) for i in range(start, end)]
+        left, place = [], start
         for key, group in itertools.groupby(keys):
             size = len(list(group))
-            part = data[place : place + size]
-            opening = f'<span class="{_classes(key)}" data-f="{key[0]}">'
-            left.append(f"{opening}{part.tobytes().hex(' ')}</span>")
-            right.append(f"{opening}{text(_letters(part))}</span>")
+            part = data[place : place + size].tobytes().hex(" ")
+            # The shortest of elements, for there are thousands of them.
+            left.append(f"<i class={_classes(key)}>{part}</i>" if any(key) else part)
             place += size
         fill = " " * (3 * (start + ACROSS - end))
         lines.append(
-            f'<span class="offset">{start:04x}</span>  {" ".join(left)}{fill}  {"".join(right)}'
+            f'<span class="offset">{start:04x}</span>  {" ".join(left)}{fill}  '
+            f"{text(_letters(data[start:end]))}"
         )
-    names = text("|".join(field.name for field in explained.fields[row]))
-    return f'<pre class="hex" data-names="{names}">' + "\n".join(lines) + "</pre>"
+    return '<pre class="hex">' + "\n".join(lines) + "</pre>"
 
 
-def _classes(key: tuple[int, int, bool]) -> str:
-    _, level, masked = key
-    names = ["b"]
-    if level:
-        names.append(f"{'p' if level > 0 else 'n'}{abs(level)}")
-    if masked:
-        names.append("masked")
-    return " ".join(names)
+def _classes(key: tuple[int, bool]) -> str:
+    """Return the value of a class attribute, quoted where it must be."""
+    level, masked = key
+    names = [f"{'p' if level > 0 else 'n'}{abs(level)}"] if level else []
+    found = " ".join(names + ["masked"] * masked)
+    return f'"{found}"' if " " in found else found
 
 
 def _letters(part: np.ndarray) -> str:

@@ -13,14 +13,25 @@ from typing import Any
 
 from xai_traffic import __version__
 from xai_traffic.explain import METHODS
-from xai_traffic.report.charts import bar
 from xai_traffic.report.explained import Explained
 from xai_traffic.report.markup import content_hash, count, percent, text
-from xai_traffic.report.session_section import endpoints, session_section
+from xai_traffic.report.session_section import session_section
+from xai_traffic.report.session_table import identity, session_table
 from xai_traffic.training.run import Run
 
-LISTED = 500
-"""Sessions in the table; `classify` tells of all."""
+SCRIPTS = (
+    "session_data.js",
+    "markup.js",
+    "packet_list.js",
+    "field_tree.js",
+    "hex_dump.js",
+    "picture.js",
+    "session_view.js",
+    "session_table.js",
+    "keys.js",
+    "page.js",
+)
+"""The page's script in the order of its parts; the last one starts it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +44,7 @@ class Judged:
         sources: names of the captures or of the dataset and split.
         masked: the bytes shown are those of a masked dataset, not those captured.
         failures: (capture, reason) of captures that could not be read, or not to their end.
+        redacted: addresses and names are pseudonyms, see `redact`.
     """
 
     verdicts: list[dict[str, Any]]
@@ -40,21 +52,21 @@ class Judged:
     sources: list[str]
     masked: bool
     failures: list[tuple[str, str]]
+    redacted: bool = False
 
 
-def render(
-    run: Run, judged: Judged, sessions: list[Explained], pictures: list[dict[str, bytes]]
-) -> str:
+def render(run: Run, judged: Judged, sessions: list[Explained]) -> str:
     """Return the report.
 
     Args:
         sessions: those explained.
-        pictures: PNG by method of each, see `figures.write_figures`.
     """
-    style, script = _resource("report.css"), _resource("report.js")
+    style = _resource("report.css")
+    script = "\n".join(_resource(name) for name in SCRIPTS)
     keys = [f"s{number}" for number in range(len(sessions))]
     known = {
-        _identity(explained.verdict): key for explained, key in zip(sessions, keys, strict=True)
+        identity(explained.verdict): (key, explained)
+        for explained, key in zip(sessions, keys, strict=True)
     }
     return string.Template(_resource("report.html")).substitute(
         style=style,
@@ -66,20 +78,16 @@ def render(
         facts=_facts(run, judged, sessions),
         notes=_notes(judged),
         contents=_contents(sessions, keys),
-        table=_table(judged, known),
+        table=session_table(judged.verdicts, judged.truths, known),
         sections="\n".join(
-            session_section(explained, key, pngs, run.rules)
-            for explained, key, pngs in zip(sessions, keys, pictures, strict=True)
+            session_section(explained, key, run.rules)
+            for explained, key in zip(sessions, keys, strict=True)
         ),
     )
 
 
 def _resource(name: str) -> str:
     return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
-
-
-def _identity(verdict: dict[str, Any]) -> tuple[str, int]:
-    return verdict["capture"], verdict["session"]
 
 
 def _summary(run: Run, judged: Judged, sessions: list[Explained]) -> str:
@@ -122,6 +130,13 @@ def _notes(judged: Judged) -> str:
             "The bytes shown are those that the dataset keeps, with the mask applied: the captured "
             "ones are not in it. Explain the capture itself to see them."
         )
+    if judged.redacted:
+        notes.append(
+            "Redacted: addresses and host names are pseudonyms, the same for the same one "
+            "throughout, and checksums, which would give addresses away, are zero. What else "
+            "packets say stands as captured: paths, user names, cookies, and names in what no "
+            "dissector here can read."
+        )
     notes += [f"{text(name)}: {text(reason)}" for name, reason in judged.failures]
     return "".join(f'<p class="note">{note}</p>' for note in notes)
 
@@ -132,55 +147,3 @@ def _contents(sessions: list[Explained], keys: list[str]) -> str:
         f"{text(explained.verdict['label'])} {percent(explained.verdict['probability'])}</a></li>"
         for explained, key in zip(sessions, keys, strict=True)
     )
-
-
-def _table(judged: Judged, known: dict[tuple[str, int], str]) -> str:
-    captures = len({verdict["capture"] for verdict in judged.verdicts}) > 1
-    truths = any(truth is not None for truth in judged.truths)
-    pairs = list(zip(judged.verdicts, judged.truths, strict=True))
-    # The explained ones are always listed, however many there are.
-    room = LISTED - len(known)
-    kept = []
-    for verdict, truth in pairs:
-        explained = _identity(verdict) in known
-        if explained or room > 0:
-            kept.append((verdict, truth))
-            room -= not explained
-    names = ["session", *["capture"] * captures, "begins", "protocol", "from → to", "packets",
-             "bytes", "verdict", *["label"] * truths, "probability"]  # fmt: skip
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(
-        _row(verdict, truth, captures, truths, known.get(_identity(verdict)))
-        for verdict, truth in kept
-    )
-    left = len(pairs) - len(kept)
-    rest = (
-        f'<p class="quiet">{count(left, "more session")}: '
-        "<code>xai-traffic classify</code> lists all.</p>"
-        if left
-        else ""
-    )
-    return (
-        f'<div class="scroll"><table class="sessions"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{rest}"
-    )
-
-
-def _row(verdict: dict, truth: str | None, captures: bool, truths: bool, key: str | None) -> str:
-    number = f'<a href="#{key}">{verdict["session"]}</a>' if key else str(verdict["session"])
-    begins = verdict["first_time"].replace("T", " ")[:23]
-    wrong = truth is not None and truth != verdict["label"]
-    cells = [
-        f'<td class="number">{number}</td>',
-        f"<td>{text(verdict['capture'])}</td>" if captures else "",
-        f'<td class="time">{text(begins)}</td>',
-        f"<td>{text(verdict['protocol'])}</td>",
-        f"<td>{endpoints(verdict)}</td>",
-        f'<td class="number">{verdict["packets"]:,}</td>',
-        f'<td class="number">{verdict["bytes"]:,}</td>',
-        f"<td><b>{text(verdict['label'])}</b></td>",
-        f"<td{' class=wrong' * wrong}>{text(truth or '')}</td>" if truths else "",
-        f'<td class="number">{bar(verdict["probability"], "chance")} '
-        f"{percent(verdict['probability'])}</td>",
-    ]
-    return f"<tr{' class=explained' * bool(key)}>{''.join(cells)}</tr>"

@@ -1,8 +1,16 @@
 """explanations.jsonl: one line a session, for programs.
 
-A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
-`label`, `probability`, `probabilities`, `end`, `tunnel`, its endpoints) and beside it:
+`explanations.schema.json` beside this file is the JSON Schema of a line. `schema_version`, "1.0",
+stands in each: its first number rises where a key changes or goes, its second where one is added.
 
+A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
+`label`, `probability`, `probabilities`, `end`, `tunnel`, its endpoints); the same session as an
+event by Suricata's names (`timestamp`, `event_type` "xai", `src_ip`, ..., `flow`: see `eve.py`), so
+that what reads eve.json reads these lines; and beside them:
+
+    ecs         the session by the names of the Elastic Common Schema, see `ecs.py`; a document by
+                itself: `jq -c .ecs explanations.jsonl`
+    annotated   the annotated capture that shows it, a path from this file's folder; null if none
     truth       the session's label where the data has one, else null
     target      the class whose logit is explained, the verdict's
     mask        what was hidden from the model
@@ -20,6 +28,7 @@ A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`,
         packets              in session order, one for each packet that has a tile (64 at most):
             packet       0-based in the session; tile of that number; no share from `read` on
             frame        1-based in the capture, Wireshark's number
+            offset       byte of the frame at which its tile begins, 0 where all layers are kept
             direction    "client to server" (sent by the session's initiator) or "server to client"
             description  the packet in words
             share        part of the session's |attribution|, padding left out; sums to 1
@@ -38,11 +47,18 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xai_traffic.explain import PER_BYTE, Card, session_fields
+from xai_traffic.report.ecs import ecs_document
+from xai_traffic.report.eve import eve_fields
 from xai_traffic.report.explained import Explained
+
+SCHEMA_VERSION = "1.0"
+
+SCHEMA = pathlib.Path(__file__).with_name("explanations.schema.json")
+"""JSON Schema (2020-12) of a line."""
 
 TOP_FIELDS = 8
 """Fields named for each packet."""
@@ -50,17 +66,34 @@ TOP_FIELDS = 8
 DIRECTIONS = ("client to server", "server to client")
 
 
-def write_jsonl(path: pathlib.Path, sessions: Iterable[Explained], mask: str) -> None:
-    """Write one line for each explained session."""
+def write_jsonl(
+    path: pathlib.Path,
+    sessions: Iterable[Explained],
+    mask: str,
+    annotated: Mapping[str, str] | None = None,
+) -> None:
+    """Write one line for each explained session.
+
+    Args:
+        path: file to write.
+        sessions: explained.
+        mask: the run's.
+        annotated: paths of annotated captures by the capture's name.
+    """
     with open(path, "w", encoding="ascii") as file:
         for explained in sessions:
-            file.write(json.dumps(line_of(explained, mask), allow_nan=False) + "\n")
+            line = line_of(explained, mask, (annotated or {}).get(explained.verdict["capture"]))
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
-def line_of(explained: Explained, mask: str) -> dict[str, Any]:
+def line_of(explained: Explained, mask: str, annotated: str | None = None) -> dict[str, Any]:
     """Return the line of one session as JSON values."""
     return {
+        "schema_version": SCHEMA_VERSION,
+        **eve_fields(explained.verdict, explained.packets),
         **explained.verdict,
+        "ecs": ecs_document(explained.verdict, explained.packets),
+        "annotated": annotated,
         "truth": explained.truth,
         "target": explained.target,
         "mask": mask,
@@ -98,6 +131,7 @@ def _method(explained: Explained, name: str) -> dict[str, Any]:
             {
                 "packet": int(row["packet"]),
                 "frame": int(row["frame"]),
+                "offset": int(row["start"]),
                 "direction": DIRECTIONS[int(row["direction"])],
                 "description": explained.words[number],
                 "share": round(float(share), 9),

@@ -1,67 +1,56 @@
-"""The part of the report that explains one session."""
+"""The part of the report that explains one session.
+
+It is whole without the script, told by the leading method. With it the same tables follow the
+method that is chosen, and the static bytes and picture give way to panes that can be walked.
+"""
 
 from __future__ import annotations
 
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.explain import METHODS, PER_BYTE, session_fields
+from xai_traffic.explain import METHODS, PER_BYTE
 from xai_traffic.report.cards import cards, conclusion
-from xai_traffic.report.charts import bar, share_chart
+from xai_traffic.report.charts import bar, curve_chart
 from xai_traffic.report.explained import Explained
 from xai_traffic.report.figures import LEFT_OUT
 from xai_traffic.report.hex_view import heat_levels, hex_view
-from xai_traffic.report.jsonl import DIRECTIONS
 from xai_traffic.report.markup import count, data_uri, percent, text
+from xai_traffic.report.packet_list import packet_list
+from xai_traffic.report.picture import picture_png
+from xai_traffic.report.session_data import largest_fields, method_notes, packed
 
-WORDED, DUMPED, OPEN = 5, 10, 2
-"""Packets told in words, packets with a hex view, those of them that stand open."""
-
-FIELDS, LISTED, CLASSES = 12, 8, 5
-"""Fields listed of the session, of a packet; classes listed."""
-
-CAPTIONS = {
-    "integrated_gradients": "Integrated Gradients, from the same packets with all bytes zero: the "
-    "three regions that speak most for the verdict.",
-    "session": "The session as the model sees it: one tile a packet, one pixel a byte.",
-    "grad_cam": "Grad-CAM: where the model's last maps speak for the verdict. Coarser than a "
-    "packet in most models.",
-    "attention": "Attention rollout: what the class token looks at, through all layers. The same "
-    "for every class.",
-    "gradient_weighted_attention": "Gradient-weighted attention: what the class token looks at for "
-    "the sake of this class, through all layers.",
-    "attention_heads": "Attention of every head of the last layer, and of all layers below.",
-}
-PER_BYTE_CAPTION = "{}: the three regions that speak most for the verdict."
-GRID_CAPTION = "{}, of the model's last maps. Coarser than a packet in most models."
+WORDED, DUMPED, CLASSES = 5, 3, 5
+"""Packets told in words, packets with a static hex dump, classes listed."""
 
 
-def session_section(
-    explained: Explained, key: str, pictures: dict[str, bytes], rules: ReadingRules
-) -> str:
+def session_section(explained: Explained, key: str, rules: ReadingRules) -> str:
     """Return the section as HTML.
 
     Args:
         key: id of the section, and prefix of the ids in it.
-        pictures: PNG by method, see `figures.write_figures`.
         rules: of the run.
     """
     ranked = explained.ranked()
-    dumped = ranked[:DUMPED]
     return "\n".join(
         [
             f'<section class="session" id="{key}" aria-labelledby="{key}-title">',
             _head(explained, key),
+            _switch(explained, key),
             '<div class="columns"><div>',
             "<h3>What the verdict rests on</h3>",
+            f'<div class="believe">{conclusion(explained.card())}</div>',
             _words(explained, key, ranked),
-            conclusion(explained.card()),
             "</div><div>",
             "<h3>Fields, over the whole session</h3>",
             _fields(explained),
             "</div></div>",
-            _pictures(explained, pictures),
-            _charts(explained, key, dumped),
-            _dumps(explained, key, dumped, ranked, rules),
+            "<h3>Packets</h3>",
+            packet_list(explained, key),
+            '<div class="panes" hidden></div>',
+            _dumps(explained, key, ranked[:DUMPED], rules),
+            _picture(explained),
+            _curves(explained),
             cards(explained),
+            f'<script type="application/json" class="data">"{packed(explained)}"</script>',
             "</section>",
         ]
     )
@@ -120,11 +109,20 @@ def _head(explained: Explained, key: str) -> str:
 </header>"""
 
 
+def _switch(explained: Explained, key: str) -> str:
+    """Return the choice of the method; without the script it is not to be seen."""
+    choices = "".join(
+        f'<label><input type="radio" name="{key}-method" value="{name}"'
+        f"{' checked' * (name == explained.leading)}><span>{text(METHODS[name])} "
+        f'<span class="grade {explained.card(name).grade}">{explained.card(name).grade}</span>'
+        "</span></label>"
+        for name in explained.shares
+    )
+    return f'<fieldset class="switch" hidden><legend>Explained by</legend>{choices}</fieldset>'
+
+
 def _words(explained: Explained, key: str, ranked: list[int]) -> str:
-    if not ranked:
-        return "<p>Nothing: no byte of this session moves the verdict.</p>"
-    shares = explained.shares[explained.leading]
-    parts = shares.packets()
+    parts = explained.shares[explained.leading].packets()
     items = []
     for row in ranked[:WORDED]:
         packet = explained.packets[row]
@@ -138,87 +136,74 @@ def _words(explained: Explained, key: str, ranked: list[int]) -> str:
             f"{text(explained.words[row])}</span><br>"
             f'<span class="quiet">frame {packet["frame"]}; {fields}</span></li>'
         )
-    notes = [f"Shares of |attribution| by {METHODS[explained.leading]}"]
-    for name, error in explained.completeness_error.items():
-        rise = float(explained.attributions[name].sum(dtype=float))
-        notes.append(
-            f"{METHODS[name]} accounts for {rise:+.3f} of the logit "
-            f"and misses {_small(error)} (completeness error)"
-        )
-    for name, own in explained.shares.items():
-        if own.padding > 0.005:
-            notes.append(
-                f"{percent(own.padding)} of {METHODS[name]} falls upon padding and is left out"
-            )
-    return f'<ol class="words">{"".join(items)}</ol><p class="quiet">{"<br>".join(notes)}</p>'
-
-
-def _small(error: float) -> str:
-    return f"{error:.3f}" if error >= 0.001 else f"{error:.1e}" if error else "0"
+    if not items:
+        items = ["<li>Nothing: no byte of this session moves the verdict.</li>"]
+    notes = "<br>".join(text(note) for note in method_notes(explained, explained.leading))
+    return f'<ol class="words">{"".join(items)}</ol><p class="quiet notes">{notes}</p>'
 
 
 def _fields(explained: Explained) -> str:
-    named = session_fields(explained.shares[explained.leading], explained.fields)
-    top = [(name, share) for name, share in named.items() if share > 0][:FIELDS]
-    if not top:
-        return "<p>None.</p>"
-    largest = top[0][1]
+    top, rest, others = largest_fields(explained, explained.leading)
     rows = "".join(
         f'<tr><th scope="row"><code>{text(name)}</code></th>'
-        f"<td>{bar(share / largest)}</td><td>{percent(share)}</td></tr>"
+        f"<td>{bar(share / top[0][1])}</td><td>{percent(share)}</td></tr>"
         for name, share in top
     )
-    rest = sum(named.values()) - sum(share for _, share in top)
-    if rest > 1e-9:
-        others = count(len(named) - len(top), "other field")
-        rows += f'<tr class="quiet"><th scope="row">{others}</th><td></td>'
+    if rest:
+        rows += f'<tr class="quiet"><th scope="row">{count(others, "other field")}</th><td></td>'
         rows += f"<td>{percent(rest)}</td></tr>"
-    return f'<table class="fields">{rows}</table>'
+    return f'<table class="fields"><tbody>{rows or "<tr><td>None.</td></tr>"}</tbody></table>'
 
 
-def _pictures(explained: Explained, pictures: dict[str, bytes]) -> str:
-    shown = []
+def _picture(explained: Explained) -> str:
+    caption = "The session as the model sees it: one tile a packet, one pixel a byte; in colour "
+    caption += "what speaks for the verdict"
+    if explained.leading in PER_BYTE:
+        caption += " and against it"
+    if explained.shown != explained.extent:
+        caption += f"; {LEFT_OUT}"
     height, width = explained.shown
-    for name, png in pictures.items():
-        usual = PER_BYTE_CAPTION if name in PER_BYTE else GRID_CAPTION
-        caption = CAPTIONS.get(name) or usual.format(METHODS[name])
-        if explained.shown != explained.extent:
-            caption += f" {LEFT_OUT.capitalize()}."
-        image = f'<img src="{data_uri(png)}" alt="{text(caption)}" loading="lazy">'
-        if name == "attention_heads":
-            shown.append(
-                f'</div><details class="heads"><summary>Attention, head by head</summary>'
-                f"<figure>{image}<figcaption>{caption}</figcaption></figure></details>"
+    uri = data_uri(picture_png(explained, explained.leading))
+    return (
+        '<h3>Picture</h3><figure class="picture">'
+        f'<img src="{uri}" width="{width}" height="{height}" alt="{caption}">'
+        f"<figcaption>{caption}.</figcaption></figure>"
+    )
+
+
+def _curves(explained: Explained) -> str:
+    """Return the charts of all methods; the script shows those of the chosen one alone."""
+    blocks = []
+    for name, units in explained.curves.items():
+        charts = "".join(
+            "<figure>"
+            + curve_chart(
+                curve, unit, f"deletion and insertion of {unit} as {METHODS[name]} ranks them"
             )
-        else:
-            shown.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
-    end = "" if "attention_heads" in pictures else "</div>"
-    # The flatter they are, the fewer stand side by side: a byte stays large enough to see.
-    kind = "pictures" + (" flat" if width >= 4 * height else " wide" if width > height else "")
-    return f'<h3>Pictures</h3><div class="{kind}">{"".join(shown)}{end}'
-
-
-def _charts(explained: Explained, key: str, dumped: list[int]) -> str:
-    links = [f"{key}-p{row}" if row in dumped else None for row in range(len(explained.packets))]
-    parts = [
-        f"<figure><figcaption>{METHODS[name]}</figcaption>"
-        + share_chart(shares.packets(), explained.packets["direction"], explained.words, links)
-        + "</figure>"
-        for name, shares in explained.shares.items()
-    ]
-    legend = "".join(
-        f'<span class="key d{way}"></span>{name} ' for way, name in enumerate(DIRECTIONS)
+            + "</figure>"
+            for unit, curve in units.items()
+        )
+        if charts:
+            blocks.append(
+                f'<div class="curves" data-method="{name}"><h4>{text(METHODS[name])}</h4>'
+                f"<div>{charts}</div></div>"
+            )
+    if not blocks:
+        return ""
+    legend = (
+        '<span class="key del"></span>deleted one after another: a good ranking falls early '
+        '<span class="key ins"></span>inserted into nothing: a good ranking rises early '
+        '<span class="key chance"></span>mean and spread of random orders'
     )
     return (
-        f'<h3>Share of each packet</h3><p class="legend">{legend}</p>'
-        f'<div class="charts">{"".join(parts)}</div>'
+        f"<h3>Deletion and insertion: the logit of {text(explained.target)}</h3>"
+        f'<p class="legend">{legend}</p>{"".join(blocks)}'
     )
 
 
-def _dumps(
-    explained: Explained, key: str, dumped: list[int], ranked: list[int], rules: ReadingRules
-) -> str:
-    if not dumped:
+def _dumps(explained: Explained, key: str, rows: list[int], rules: ReadingRules) -> str:
+    """Return the bytes of some packets, for paper and for browsers without scripts."""
+    if not rows:
         return ""
     shares = explained.shares[explained.leading]
     levels = heat_levels(shares.signed)
@@ -230,7 +215,7 @@ def _dumps(
     if rules.mask != "none":
         legend.append('<span class="key masked"></span>hidden from the model by the mask')
     blocks = []
-    for place, row in enumerate(dumped):
+    for row in rows:
         packet = explained.packets[row]
         cut = packet["captured"] > packet["start"] + packet["length"]
         note = (
@@ -238,24 +223,13 @@ def _dumps(
             if cut
             else ""
         )
-        fields = "".join(
-            f'<tr data-f="{explained.fields[row].index(field)}" tabindex="0">'
-            f'<th scope="row"><code>{text(field.name)}</code></th><td>{percent(share)}</td></tr>'
-            for field, share in explained.top_fields(row)[:LISTED]
-        )
         blocks.append(
-            f'<details class="packet" id="{key}-p{row}"{" open" * (place < OPEN)}><summary>'
-            f"<b>packet {packet['packet']}</b> {percent(float(parts[row]))} "
-            f'<span class="way d{packet["direction"]}">{text(explained.words[row])}</span> '
-            f'<span class="quiet">frame {packet["frame"]}</span></summary>'
-            f'<div class="dump"><div>{hex_view(explained, row, levels)}{note}</div>'
-            f'<table class="fields">{fields}</table></div></details>'
+            f'<div class="packet"><p><b>packet {packet["packet"]}</b> '
+            f'{percent(float(parts[row]))} <span class="way d{packet["direction"]}">'
+            f"{text(explained.words[row])}</span></p>"
+            f"{hex_view(explained, row, levels)}{note}</div>"
         )
-    rest = ranked[DUMPED:]
-    if rest:
-        held = percent(float(parts[rest].sum()))
-        blocks.append(
-            f'<p class="quiet">{count(len(rest), "more packet")} with {held} of the attribution '
-            "in explanations.jsonl.</p>"
-        )
-    return f'<h3>Bytes</h3><p class="legend">{"".join(legend)}</p>{"".join(blocks)}'
+    return (
+        '<div class="static"><h3>Bytes of the packets with the largest shares</h3>'
+        f'<p class="legend">{"".join(legend)}</p>{"".join(blocks)}</div>'
+    )
