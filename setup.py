@@ -108,7 +108,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "matplotlib>=3.9",
-        "pillow>=10",
+        "pillow>=10.1",
         "rich>=13",
         "zstandard>=0.22",
     ],

@@ -347,6 +347,17 @@ def test_explain_a_split_of_a_dataset(folder):
     assert (out / "report.html").exists()
 
 
+def test_explain_sums_up_a_split(folder, capsys):
+    out = folder / "sums"
+    command = ["explain", str(folder / "run"), "--data", str(folder / "dataset"), "--aggregate"]
+    command += ["--methods", "gradient_x_input", "--limit", "3", "--out", str(out)]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() == str(out / "aggregate.html")
+    assert json.loads((out / "aggregate.json").read_text())["sessions"] == 3
+    assert list((out / "figures").glob("*.png"))
+    assert main(command) == 1
+
+
 def test_explain_takes_captures_or_data(folder, tmp_path, capsys):
     assert main(["explain", str(folder / "run"), "--out", str(tmp_path / "x")]) == 2
     assert "--data" in capsys.readouterr().err

@@ -54,6 +54,24 @@ def add(verbs) -> None:
         help="redact under the secret in FILE, for the same pseudonyms in several reports "
         "(default: a random one)",
     )
+    verb.add_argument(
+        "--aggregate",
+        action="store_true",
+        help="of a dataset's split: what each class of verdicts rests on, by field and packet, and "
+        "its typical sessions: aggregate.html, aggregate.json, figures",
+    )
+    verb.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="with --aggregate: at most N sessions, drawn at random (default: all)",
+    )
+    verb.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="with --aggregate: of that draw and of the intervals (default: 0)",
+    )
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
@@ -71,6 +89,11 @@ def _run(options, _) -> int:
     pseudonyms = None
     if options.redact or options.redact_key:
         pseudonyms = Pseudonyms(options.redact_key and read_key(options.redact_key))
+    if options.aggregate:
+        return _aggregate(options, pseudonyms)
+    if options.limit is not None or options.seed is not None:
+        print("xai-traffic explain: --limit and --seed are for --aggregate", file=sys.stderr)
+        return WRONG_USAGE
     written = explain_run(
         load_run(options.run_folder, community_id_seed=options.community_id_seed),
         options.captures,
@@ -89,6 +112,32 @@ def _run(options, _) -> int:
         log.error("%s", printable(reason))
     print(printable(written["report"]))
     return FAILED if written["failures"] else DONE
+
+
+def _aggregate(options, pseudonyms) -> int:
+    from xai_traffic.report.aggregates import aggregate_run
+    from xai_traffic.training.run import load_run
+
+    if not options.data or options.sessions or options.metrics:
+        print(
+            "xai-traffic explain: --aggregate needs --data DATASET, and takes neither --sessions "
+            "nor --metrics",
+            file=sys.stderr,
+        )
+        return WRONG_USAGE
+    written = aggregate_run(
+        load_run(options.run_folder),
+        options.data,
+        options.out,
+        split=options.split,
+        methods=options.methods and tuple(options.methods.split(",")),
+        limit=options.limit,
+        seed=options.seed or 0,
+        redact=pseudonyms,
+        overwrite=options.overwrite,
+    )
+    print(printable(written["page"]))
+    return DONE
 
 
 def _numbers(text: str) -> list[int]:

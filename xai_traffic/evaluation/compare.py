@@ -23,7 +23,7 @@ from xai_traffic.evaluation.run_summary import (
 
 TOLD = (
     *("model.name", "model.variant", "task", "seed", "data.mask", "data.path"),
-    *("compilation_cache", "log.every_steps", "log.images", "log.mirrors"),
+    *("compilation_cache", "log.every_steps", "log.images", "log.heat_maps_every", "log.mirrors"),
 )
 """Fields of the config that have columns of their own, or change nothing that is compared."""
 

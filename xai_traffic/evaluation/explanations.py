@@ -85,7 +85,7 @@ def explanation_metrics(
     targets, held = [], []
     for start in progress(range(0, len(rows), AT_ONCE), f"explain {split}"):
         part = rows[start : start + AT_ONCE]
-        images, fields = _sessions_of(dataset, part)
+        images, fields = images_and_fields(dataset, part)
         verdicts = np.argmax(run.logits(images), axis=-1).astype(np.int32)
         found = explain_images(run, images, verdicts, methods, fields, references)
         own = _held(run, fields)
@@ -135,6 +135,23 @@ def suitable_methods(run: Run) -> tuple[str, ...]:
     image = np.zeros((1, 128, 128, 1), np.float32)
     attends = bool(explain.attention_layers(run.model.apply, run.variables, image))
     return tuple(name for name in explain.METHODS if attends or name not in explain.ATTENTIVE)
+
+
+def images_and_fields(
+    dataset: Dataset, rows: np.ndarray
+) -> tuple[np.ndarray, list[list[list[Field]]]]:
+    """Return sessions as `explain_images` takes them: images, and fields of their packets.
+
+    Args:
+        rows: of `dataset.table`, int [N].
+    """
+    fields = []
+    for row in rows:
+        first, count = int(dataset.first_tiles[row]), int(dataset.tile_counts[row])
+        packets = packet_rows_of(dataset.packets.slice(first, count))
+        tiles = dataset.tiles[first : first + count]
+        fields.append([dissect(tile, own) for tile, own in zip(tiles, packets, strict=True)])
+    return dataset.images(rows), fields
 
 
 def explain_images(
@@ -237,16 +254,6 @@ def _explainer(
         )
 
     return explain_again
-
-
-def _sessions_of(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, list[list[list[Field]]]]:
-    fields = []
-    for row in rows:
-        first, count = int(dataset.first_tiles[row]), int(dataset.tile_counts[row])
-        packets = packet_rows_of(dataset.packets.slice(first, count))
-        tiles = dataset.tiles[first : first + count]
-        fields.append([dissect(tile, own) for tile, own in zip(tiles, packets, strict=True)])
-    return dataset.images(rows), fields
 
 
 def _held(run: Run, fields: list[list[list[Field]]]) -> np.ndarray:

@@ -80,6 +80,20 @@ def local(tree: Any) -> Any:
     return jax.tree.map(fetch, tree)
 
 
+def on_one_device(tree: Any) -> Any:
+    """Return a tree whole on this process' first device; every process must call it alike.
+
+    What lies there already is not copied: it must be let go of before it is given up to a step.
+    """
+    device = jax.local_devices()[0]
+
+    def place(leaf: jax.Array) -> jax.Array:
+        whole = leaf.addressable_data(0) if leaf.is_fully_replicated else local(leaf)
+        return jax.device_put(whole, device)
+
+    return jax.tree.map(place, tree)
+
+
 def fits(bytes_a_device: int, budget: int, mesh: Mesh) -> bool:
     """Return whether every device can hold so many bytes more; the same in every process.
 

@@ -53,6 +53,7 @@ AT_LEAST = {
     "log.every_steps": 1,
     "loss.skips_in_a_row": 0,
     "log.images": 0,
+    "log.heat_maps_every": 0,
     "mesh.data": 0,
     "mesh.model": 1,
 }

@@ -146,25 +146,46 @@ def read_events(path: pathlib.Path) -> Iterator[tuple[bytes, Event]]:
         place = end
 
 
-def cut_events(folder: pathlib.Path, step: int) -> None:
-    """Remove everything behind a step from the event files of a folder."""
+def cut_events(folder: pathlib.Path, step: int, *, due: bool = False) -> None:
+    """Remove everything behind a step from the event files of a folder.
+
+    Args:
+        due: the step is still to be validated: what its validation logged is removed too.
+    """
+
+    def stays(event: Event) -> bool:
+        tags = (value.tag for value in event.summary.value)
+        again = due and any(tag.startswith("validation/") for tag in tags)
+        return event.step < step + (not again)
+
     for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
-        kept = b"".join(record for record, event in read_events(path) if event.step <= step)
+        kept = b"".join(record for record, event in read_events(path) if stays(event))
         if kept:
             _replace(path, kept)
         else:
             path.unlink()
 
 
-def cut_metrics(path: pathlib.Path, step: int) -> None:
-    """Remove every row behind a step, and a last row that is cut short, from metrics.csv."""
+def cut_metrics(path: pathlib.Path, step: int, *, due: bool = False) -> None:
+    """Remove every row behind a step, and a last row that is cut short, from metrics.csv.
+
+    Args:
+        due: the step is still to be validated: its row of validation is removed too.
+    """
     if not path.exists():
         return
+    trained = COLUMNS.index("train/loss")
+
+    def stays(line: str) -> bool:
+        cells = line.split(",")
+        again = due and not cells[trained]
+        return int(cells[0]) < step + (not again)
+
     lines = path.read_text("utf-8").splitlines(keepends=True)
     kept = [
         line
         for number, line in enumerate(lines)
-        if line.endswith("\n") and (not number or int(line.partition(",")[0]) <= step)
+        if line.endswith("\n") and (not number or stays(line))
     ]
     _replace(path, "".join(kept).encode())
 
@@ -182,15 +203,16 @@ class RunLog:
         run: the run's folder.
         step: step the run goes on from; what was logged behind it is removed; -1 removes all.
         writes: False in every process but the first, where all methods do nothing.
+        due: that step is still to be validated; what a validation logged of it is removed too.
     """
 
-    def __init__(self, run: pathlib.Path, step: int, writes: bool):
+    def __init__(self, run: pathlib.Path, step: int, writes: bool, *, due: bool = False):
         self._writes = writes
         if not writes:
             return
         table = pathlib.Path(run) / "metrics.csv"
-        cut_events(run / "events" / "train", step)
-        cut_metrics(table, step)
+        cut_events(run / "events" / "train", step, due=due)
+        cut_metrics(table, step, due=due)
         self._mirrors = Mirrors(run)
         self.events = EventWriter(run / "events" / "train")
         fresh = not table.exists() or not table.stat().st_size
@@ -236,6 +258,7 @@ class RunLog:
         if not self._writes:
             return
         self.events.png(tag, data, step=step)
+        self.events.flush()
         if not captured:
             self._mirrors.picture(tag, data, step)
 

@@ -20,6 +20,7 @@ from xai_traffic.parallel.startup import start_processes
 from xai_traffic.terminal import log, progress
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import check_config, flatten, with_absolute_paths
+from xai_traffic.training.heat_maps import HeatMaps
 from xai_traffic.training.interruption import GRACE, Interruption
 from xai_traffic.training.job import Job, check_same, claim, prepare
 from xai_traffic.training.logging import RunLog
@@ -100,9 +101,13 @@ def train(
             log.info("stopped behind step %d: the same command goes on from there", step)
             raise KeyboardInterrupt
 
-        with RunLog(workdir, step if position else -1, writes=first) as run_log:
+        due = loader.state()["step"] == len(loader)  # the epoch is done, but not validated
+        with RunLog(workdir, step if position else -1, writes=first, due=due) as run_log:
+            heat_maps = HeatMaps(config, job, run_log)
             if position is None:
                 run_log.settings(dict(flatten(config)), json.dumps(config.to_dict(), indent=1))
+                heat_maps.show(state, step, epoch=0)
+            watch.begin()
             while loader.state()["epoch"] < config.epochs and not stopping.due:
                 at = loader.state()
                 epoch = at["epoch"] + 1
@@ -132,14 +137,10 @@ def train(
                 if found is None:
                     save(at)
                     leave()
-                scores, confusion = found
-                stopping = stopping.after(step, epoch, scores)
-                run_log.scores(step, epoch, "validation", scores)
+                stopping = stopping.after(step, epoch, found[0])
                 if first:
-                    picture = confusion_matrix_png(confusion, job.classes)
-                    run_log.picture("validation/confusion_matrix", picture, step)
-                    told = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
-                    log.info("%s: validation %s", name, told)
+                    log_validation(run_log, job.classes, name, step, epoch, *found)
+                heat_maps.show(state, step, epoch)
                 save(loader.state())
                 if asked_to_stop():
                     leave()
@@ -152,6 +153,23 @@ def train(
                 write_json(workdir / RESULT, result)
     log.info("%s: done, best validation %s", workdir, result["best"])
     return result
+
+
+def log_validation(
+    run_log: RunLog,
+    classes: list[str],
+    name: str,
+    step: int,
+    epoch: int,
+    scores: dict[str, float],
+    confusion: np.ndarray,
+) -> None:
+    """Log what `validate` found, and say it."""
+    run_log.scores(step, epoch, "validation", scores)
+    picture = confusion_matrix_png(confusion, classes)
+    run_log.picture("validation/confusion_matrix", picture, step)
+    told = ", ".join(f"{key} {value:.4f}" for key, value in scores.items())
+    log.info("%s: validation %s", name, told)
 
 
 def validate(

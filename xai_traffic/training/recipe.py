@@ -145,6 +145,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # steps between rows of metrics.csv and TensorBoard
     log.images = 4  # validation sessions shown with heat maps at the end; 0 for none
+    log.heat_maps_every = 1  # epochs between grids of as many sessions' heat maps; 0 for none
     log.mirrors = ""  # services that are sent the log too: wandb; what they get, see mirrors.py
 
     config.mesh = mesh = ml_collections.ConfigDict()
@@ -179,6 +180,7 @@ def shrink_to_debug(config: ml_collections.ConfigDict) -> None:
     config.optimizer.warmup_epochs = 0.0
     config.log.every_steps = 2
     config.log.images = 0  # explaining compiles two programs more
+    config.log.heat_maps_every = 0  # and this one
     config.mesh.data = 1
 
 

@@ -48,6 +48,10 @@ class StepWatch:
         self.good_checkpoint: int | None = None
         self.first_step: float | None = None
 
+    def begin(self) -> None:
+        """Count the time to the first step from here."""
+        self._began = time.monotonic()
+
     def add(self, step: int, metrics: dict[str, Any], rows: np.ndarray, sessions: int) -> None:
         """Take over the numbers of a step, and look at those of the step before.
 
