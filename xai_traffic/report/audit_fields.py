@@ -1,0 +1,66 @@
+"""The ranked fields of an audit, as HTML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xai_traffic.evaluation.mask_proposal import tells
+from xai_traffic.report.charts import bar
+from xai_traffic.report.markup import count, percent, text
+
+LISTED = 60
+"""Fields on the page, telling ones first; audit.json has all."""
+
+
+def fields_section(found: dict[str, Any]) -> str:
+    """Return the table of fields."""
+    rows = found["fields"][:LISTED]
+    left = len(found["fields"]) - len(rows)
+    names = ("field", "verdict", "balanced accuracy", "accuracy", "AMI", "by presence", "sessions",
+             "frequent values, and the label most of them have")  # fmt: skip
+    numbers = {"balanced accuracy", "accuracy", "AMI", "by presence", "sessions"}
+    head = "".join(
+        f'<th scope="col"{" class=number" * (name in numbers)}>{name}</th>' for name in names
+    )
+    body = "".join(_row(row) for row in rows)
+    rest = f'<p class="quiet">{count(left, "more field")} in audit.json.</p>' if left else ""
+    return (
+        "<p>Of each field alone: each value stands for the label that it most often has in "
+        "training; scored on the test split. Ranked by balanced accuracy, which weighs all classes "
+        f"alike (guessing gives {percent(found['chance'])}); accuracy counts sessions (the most "
+        f"frequent class gives {percent(found['baseline'])}). AMI is adjusted mutual information; "
+        "<i>by presence</i> is the balanced accuracy of knowing only whether a session has the "
+        "field.</p>"
+        f'<div class="scroll-x"><table class="audited"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{rest}"
+    )
+
+
+def _row(row: dict[str, Any]) -> str:
+    verdict = row["verdict"]
+    reading = row["side"] if row["part"] == "whole" else f"{row['side']}, {row['part']}"
+    about = reading if row["in_image"] else f"{reading}; not in the image"
+    cells = [
+        f'<th scope="row">{text(row["field"])}<br><span class="quiet">{text(about)}</span></th>',
+        f'<td><span class="verdict {verdict}" title="{text(row["reason"])}">{verdict}</span>'
+        f'<div class="why">{text(row["reason"])}</div></td>',
+        f'<td class="number">{bar(row["skill"], verdict)} {percent(row["balanced_accuracy"])}</td>',
+        f'<td class="number">{percent(row["accuracy"])}</td>',
+        f'<td class="number">{row["ami"]:.3f}</td>',
+        f'<td class="number">{percent(row["presence"])}</td>',
+        f'<td class="number">{percent(row["coverage"], 0)}</td>',
+        f'<td class="example">{_examples(row)}</td>',
+    ]
+    return f"<tr{' class=below' * (not tells(row))}>{''.join(cells)}</tr>"
+
+
+def _examples(row: dict[str, Any]) -> str:
+    lines = [
+        f"<code>{text(one['value'])}</code> {text(one['label'])} {percent(one['share'], 0)} of "
+        f"{one['sessions']:,}"
+        for one in row["examples"]
+    ]
+    more = row["values"] - len(lines)
+    if more > 0:
+        lines.append(f'<span class="quiet">{count(more, "more value")}</span>')
+    return "<br>".join(lines)
