@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from xai_traffic.evaluation.field_values import SIDES, FieldValues
+from xai_traffic.evaluation.field_values import SIDES, TTL_PROTOCOL, FieldValues
 from xai_traffic.evaluation.majority_rule import score_rule
 from xai_traffic.evaluation.session_values import STEPS, TIME
 
@@ -104,6 +104,8 @@ def shown_value(view: View, value: bytes) -> str:
     text = cut.rstrip(b"\r\n") if len(cut) > 4 else cut
     if view.side == "session" or len(text) >= 4 and all(32 <= byte < 127 for byte in text):
         return text.decode("latin-1") + more
+    if view.field == TTL_PROTOCOL:
+        return " + ".join(map(str, cut))
     if len(cut) <= 2 and view.part == "whole":
         return str(int.from_bytes(cut, "big"))
     return cut.hex(" ") + more

@@ -8,21 +8,24 @@ from xai_traffic.evaluation.mask_proposal import tells
 from xai_traffic.report.charts import bar
 from xai_traffic.report.markup import count, percent, text
 
-LISTED = 60
-"""Fields on the page, telling ones first; audit.json has all."""
+TELLING, OTHERS = 50, 40
+"""Fields on the page that tell the label, and others; audit.json has all."""
+
+_NUMBERS = ("balanced accuracy", "accuracy", "AMI", "by presence", "sessions")
 
 
 def fields_section(found: dict[str, Any]) -> str:
-    """Return the table of fields."""
-    rows = found["fields"][:LISTED]
-    left = len(found["fields"]) - len(rows)
-    names = ("field", "verdict", "balanced accuracy", "accuracy", "AMI", "by presence", "sessions",
-             "frequent values, and the label most of them have")  # fmt: skip
-    numbers = {"balanced accuracy", "accuracy", "AMI", "by presence", "sessions"}
-    head = "".join(
-        f'<th scope="col"{" class=number" * (name in numbers)}>{name}</th>' for name in names
+    """Return the table of the fields that tell, and behind a fold the others."""
+    telling = [row for row in found["fields"] if tells(row)]
+    others = [row for row in found["fields"] if not tells(row)]
+    first = _table(telling[:TELLING]) if telling else "<p><b>No field tells the label.</b></p>"
+    fold = (
+        f"<details><summary>{count(len(others), 'field')} that tell little or nothing"
+        f"</summary>{_table(others[:OTHERS])}</details>"
+        if others
+        else ""
     )
-    body = "".join(_row(row) for row in rows)
+    left = max(len(telling) - TELLING, 0) + max(len(others) - OTHERS, 0)
     rest = f'<p class="quiet">{count(left, "more field")} in audit.json.</p>' if left else ""
     return (
         "<p>Of each field alone: each value stands for the label that it most often has in "
@@ -30,9 +33,18 @@ def fields_section(found: dict[str, Any]) -> str:
         f"alike (guessing gives {percent(found['chance'])}); accuracy counts sessions (the most "
         f"frequent class gives {percent(found['baseline'])}). AMI is adjusted mutual information; "
         "<i>by presence</i> is the balanced accuracy of knowing only whether a session has the "
-        "field.</p>"
+        f"field.</p>{first}{fold}{rest}"
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    names = ("field", "verdict", *_NUMBERS, "frequent values, and the label most of them have")
+    head = "".join(
+        f'<th scope="col"{" class=number" * (name in _NUMBERS)}>{name}</th>' for name in names
+    )
+    return (
         f'<div class="scroll-x"><table class="audited"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{rest}"
+        f"<tbody>{''.join(map(_row, rows))}</tbody></table></div>"
     )
 
 
@@ -51,16 +63,16 @@ def _row(row: dict[str, Any]) -> str:
         f'<td class="number">{percent(row["coverage"], 0)}</td>',
         f'<td class="example">{_examples(row)}</td>',
     ]
-    return f"<tr{' class=below' * (not tells(row))}>{''.join(cells)}</tr>"
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _examples(row: dict[str, Any]) -> str:
     lines = [
-        f"<code>{text(one['value'])}</code> {text(one['label'])} {percent(one['share'], 0)} of "
-        f"{one['sessions']:,}"
+        f"<div><code>{text(one['value'])}</code> {text(one['label'])} {percent(one['share'], 0)} "
+        f"of {one['sessions']:,}</div>"
         for one in row["examples"]
     ]
     more = row["values"] - len(lines)
     if more > 0:
         lines.append(f'<span class="quiet">{count(more, "more value")}</span>')
-    return "<br>".join(lines)
+    return "".join(lines)
