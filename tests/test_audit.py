@@ -92,6 +92,8 @@ def test_the_audit_of_ustc_finds_what_is_known(captures, tmp_path):
         assert rows[name]["verdict"] == verdict
         assert ranks[name] < 40 and rows[name]["skill"] > 0.1, name
     assert set(found["proposal"]["mask"].split("+")) >= {"addresses", "ttl", "options"}
+    assert found["capture_times"]["impossible"] > 0.5
+    assert found["capture_times"]["years"]["1970"]["per_class"]["Gmail"] > 400
     shared = {row["identifier"]: row for row in found["shared_identifiers"]}
     assert shared["capture"]["shared"] == 1
 

@@ -48,7 +48,7 @@ def test_retraining_tells_what_is_left_without_the_plant(folder, capsys):
 
 def test_the_commands_are_those_that_would_do_it(folder, tmp_path):
     run, dataset = load_run(folder / "run"), open_dataset(folder / "data")
-    convert_line, train_line = retrain_commands(dataset, "ttl", tmp_path, run)
+    convert_line, train_line = retrain_commands(dataset, "ttl", tmp_path, "binary", run)
     options = make_parser().parse_args(shlex.split(convert_line)[1:])
     assert options.mask == "ttl" and options.inputs == [str(folder / "data")]
     options, rest = make_parser().parse_known_args(shlex.split(train_line)[1:])

@@ -9,8 +9,9 @@
     fields                                 ranked, see `field_ranking.rank_fields`
     positions                              ranked byte positions, with `name` of the field that most
                                            often stands there; and `position_skill` [8][256]
-    shared_identifiers, nearest_neighbours, label_conflicts, captures
+    shared_identifiers, nearest_neighbours, label_conflicts, capture_times
                                            see the modules of these names
+    captures                               of each class, and `classes_of_one`, how many have one
     proposal                               see `mask_proposal.propose_mask`, with `commands`
     run                                    None, or see `field_reliance`
     retrain                                None, or see `masked_retrain`
@@ -30,6 +31,7 @@ from xai_traffic.data.split import SPLITS
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError, DatasetError
 from xai_traffic.evaluation.byte_positions import score_positions
+from xai_traffic.evaluation.capture_times import capture_times
 from xai_traffic.evaluation.field_ranking import Audited, rank_fields
 from xai_traffic.evaluation.field_values import field_values
 from xai_traffic.evaluation.label_conflicts import find_conflicts
@@ -96,6 +98,7 @@ def audit_dataset(
         "nearest_neighbours": nearest_neighbours(dataset, rows, audited, seed),
         "label_conflicts": find_conflicts(dataset, every, classes),
         "captures": _captures(dataset, every, classes),
+        "capture_times": capture_times(dataset, every, classes),
         "proposal": propose_mask(ranked, dataset.rules.mask),
         "run": None,
         "retrain": None,

@@ -101,8 +101,9 @@ def shown_value(view: View, value: bytes) -> str:
         return cut.hex(":")
     if name in ("ip.src", "ip.dst"):
         return ".".join(map(str, cut)) + ".*" * (len(cut) < 4)
-    text = cut.rstrip(b"\r\n") if len(cut) > 4 else cut
-    if view.side == "session" or len(text) >= 4 and all(32 <= byte < 127 for byte in text):
+    words = view.side == "session" or name.startswith("http.")
+    text = cut.rstrip(b"\r\n") if words or len(cut) > 4 else cut
+    if (words or len(text) >= 4) and all(32 <= byte < 127 for byte in text):
         return text.decode("latin-1") + more
     if view.field == TTL_PROTOCOL:
         return " + ".join(map(str, cut))

@@ -16,7 +16,7 @@ import numpy as np
 
 from xai_traffic.data.derive import derive
 from xai_traffic.data.store import Dataset, open_dataset
-from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.errors import ConfigError
 from xai_traffic.evaluation.bootstrap import interval
 from xai_traffic.evaluation.evaluate import predict_split
 from xai_traffic.evaluation.scores import score
@@ -33,21 +33,22 @@ _NOT_OURS = ("data.path", "data.mask", "init_from")
 
 
 def retrain_commands(
-    dataset: Dataset, mask: str, folder: pathlib.Path, run: Run | None = None
+    dataset: Dataset, mask: str, folder: pathlib.Path, task: str, run: Run | None = None
 ) -> list[str]:
     """Return the commands that derive the masked dataset and train on it.
 
     Args:
         mask: of the new dataset.
         folder: where both go.
-        run: whose config to train by; without one its place is held by a word in capitals.
+        task: whose labels.
+        run: whose config to train by; by default that of the ViT.
     """
     quoted = {name: shlex.quote(str(folder / name)) for name in (DATASET, RUN)}
     source = dataset.path if dataset.rules.mask == "none" else "UNMASKED_DATASET"
     commands = [
         f"xai-traffic convert {shlex.quote(str(source))} --mask {mask} --out {quoted[DATASET]}"
     ]
-    flags = ["--config configs/MODEL.py:TASK", f"--config.data.mask={mask}"]
+    flags = [f"--config configs/vit.py:{task}", f"--config.data.mask={mask}"]
     if run is not None:
         spec, differ = _nearest_config(run.config)
         own = {key: value for key, value in differ.items() if key not in _NOT_OURS}
@@ -60,7 +61,7 @@ def retrain_commands(
 def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict[str, Any]:
     """Derive the masked dataset, train on it by the run's config, and compare.
 
-    What stands in `folder` from an interrupted call is used: the training goes on.
+    After an interruption the command of `retrain_commands` goes on with the training.
 
     Args:
         dataset: of the run, without a mask.
@@ -77,11 +78,8 @@ def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict
         RunError: the run cannot judge the dataset.
     """
     path = folder / DATASET
-    if not path.exists():
-        derive(dataset, path, mask)
+    derive(dataset, path, mask)
     masked = open_dataset(path)
-    if masked.rules.mask != mask:
-        raise RunError(f"{path} has mask {masked.rules.mask}, not {mask}: choose another --out")
     config = ml_collections.ConfigDict(run.config.to_dict())
     config.data.path, config.data.mask, config.init_from = str(path), mask, ""
     train(config.lock(), folder / RUN)

@@ -73,7 +73,7 @@ def write_audit(
             run, dataset, found["fields"], method=method, limit=explained, seed=seed
         )
     mask = found["proposal"]["mask"]
-    commands = [] if mask is None else retrain_commands(dataset, mask, out, run)
+    commands = [] if mask is None else retrain_commands(dataset, mask, out, found["task"], run)
     found["proposal"]["commands"] = commands
     with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
         _write(folder, found)

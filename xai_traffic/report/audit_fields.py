@@ -53,7 +53,8 @@ def _row(row: dict[str, Any]) -> str:
     reading = row["side"] if row["part"] == "whole" else f"{row['side']}, {row['part']}"
     about = reading if row["in_image"] else f"{reading}; not in the image"
     cells = [
-        f'<th scope="row">{text(row["field"])}<br><span class="quiet">{text(about)}</span></th>',
+        f'<th scope="row">{_breakable(row["field"])}<br>'
+        f'<span class="quiet">{text(about)}</span></th>',
         f'<td><span class="verdict {verdict}" title="{text(row["reason"])}">{verdict}</span>'
         f'<div class="why">{text(row["reason"])}</div></td>',
         f'<td class="number">{bar(row["skill"], verdict)} {percent(row["balanced_accuracy"])}</td>',
@@ -64,6 +65,11 @@ def _row(row: dict[str, Any]) -> str:
         f'<td class="example">{_examples(row)}</td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _breakable(name: str) -> str:
+    """Return a field's name that breaks at its dots and underscores."""
+    return text(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def _examples(row: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import string
 from typing import Any
 
 from xai_traffic import __version__
+from xai_traffic.evaluation.capture_times import FIRST_YEAR
 from xai_traffic.evaluation.mask_proposal import TELLING
 from xai_traffic.report.audit_data_sections import (
     conflicts_section,
@@ -91,6 +92,19 @@ def _findings(found: dict[str, Any]) -> list[str]:
             "come from a single capture each: there, class and capture are the same thing, and "
             "whatever is of the capture tells the class."
         )
+    times = found["capture_times"]
+    if times["impossible"] > 0:
+        old = [year for year in times["years"] if int(year) < FIRST_YEAR]
+        whole = [
+            name
+            for name, sessions in _per_class(times["years"]).items()
+            if sum(sessions.get(year, 0) for year in old) == sum(sessions.values())
+        ]
+        findings.append(
+            f"{percent(times['impossible'])} of the sessions have time stamps of {text(old[0])}, "
+            "when nobody captured packets: their clock was reset. "
+            f"{count(len(whole), 'class has', 'classes have')} no other time."
+        )
     near = found["nearest_neighbours"]
     findings.append(
         f"The label of the nearest training session is right for {percent(near['accuracy'])} of "
@@ -113,6 +127,15 @@ def _findings(found: dict[str, Any]) -> list[str]:
             "artefacts that tell."
         )
     return findings
+
+
+def _per_class(years: dict[str, dict]) -> dict[str, dict[str, int]]:
+    """Return sessions by year for each class."""
+    result: dict[str, dict[str, int]] = {}
+    for year, own in years.items():
+        for name, sessions in own["per_class"].items():
+            result.setdefault(name, {})[year] = sessions
+    return result
 
 
 def _facts(found: dict[str, Any]) -> str:
