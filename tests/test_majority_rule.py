@@ -49,6 +49,23 @@ def test_weighing_classes_alike_finds_what_a_rare_class_tells():
     assert score.balanced_accuracy > 0.95
 
 
+@pytest.mark.parametrize("values, classes", [(2, 2), (6, 3), (40, 8)])
+def test_chance_scatters_no_further_than_is_told(values, classes):
+    codes, labels, train, test = drawn(values=values, classes=classes)
+    rng = np.random.default_rng(1)
+    scores = []
+    for _ in range(300):
+        shuffled = labels.copy()
+        shuffled[test] = rng.permutation(labels[test])
+        scores.append(score_rule(codes, shuffled, train, test, classes))
+    found = np.std([score.balanced_accuracy for score in scores])
+    assert found < 1.1 * scores[0].spread
+    assert classes > 2 or found > 0.9 * scores[0].spread  # of two classes it is exact
+    assert np.mean([score.balanced_accuracy for score in scores]) == pytest.approx(
+        1 / classes, abs=0.02
+    )
+
+
 def test_skill_runs_from_guessing_to_perfect():
     assert skill(0.05, 0.05) == 0 and skill(1.0, 0.05) == 1
     assert skill(0.525, 0.05) == pytest.approx(0.5)
@@ -56,9 +73,11 @@ def test_skill_runs_from_guessing_to_perfect():
 
 
 def test_mutual_information_is_of_chance_rid():
+    for values, classes in ((6, 3), (50, 2), (200, 20)):
+        codes, labels, *_ = drawn(values=values, classes=classes)
+        theirs = adjusted_mutual_info_score(labels, codes)
+        assert adjusted_mutual_information(codes, labels) == pytest.approx(theirs, abs=1e-9)
     codes, labels, *_ = drawn()
-    found = adjusted_mutual_information(codes, labels)
-    assert found == pytest.approx(adjusted_mutual_info_score(labels, codes))
     assert adjusted_mutual_information(labels * 7, labels) == pytest.approx(1)
     assert adjusted_mutual_information(np.arange(400), labels) < 1e-6  # each value once
-    assert adjusted_mutual_information(np.zeros(400), labels) == 0
+    assert adjusted_mutual_information(np.zeros(400, int), labels) == 0

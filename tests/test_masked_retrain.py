@@ -2,8 +2,10 @@
 
 import json
 import shlex
+import types
 
 import pytest
+from small_dataset import tiny_config
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.cli import main
@@ -12,7 +14,8 @@ from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.masked_retrain import retrain_commands
 from xai_traffic.lab.write import write_lab
-from xai_traffic.training.config import parse_flags
+from xai_traffic.training.config import load_config, parse_flags
+from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
 
 
@@ -21,10 +24,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrain")
     write_lab(folder / "lab", plant="ttl", sessions_per_family=60, families=("web",))
     convert([folder / "lab"], folder / "data", rules=ReadingRules(), workers=1)
-    command = ["train", "--config", "configs/vit.py:binary,debug"]
-    command += ["--config.epochs=6", "--config.optimizer.learning_rate=3e-3"]
-    command += [f"--config.data.path={folder / 'data'}", "--workdir", str(folder / "run")]
-    assert main(command) == 0
+    train(tiny_config(open_dataset(folder / "data"), task="binary"), folder / "run")
     return folder
 
 
@@ -35,6 +35,7 @@ def test_retraining_tells_what_is_left_without_the_plant(folder, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "audit.json").read_text())
     assert printed["task"] == "binary" and printed["proposal"]["mask"] == "ttl"
+    assert printed["run"]["sessions"] == 16
     found = printed["retrain"]
     for side, folder_name in (("before", "run"), ("after", "masked-run")):
         row = found[side]
@@ -47,13 +48,15 @@ def test_retraining_tells_what_is_left_without_the_plant(folder, capsys):
 
 
 def test_the_commands_are_those_that_would_do_it(folder, tmp_path):
-    run, dataset = load_run(folder / "run"), open_dataset(folder / "data")
-    convert_line, train_line = retrain_commands(dataset, "ttl", tmp_path, "binary", run)
-    options = make_parser().parse_args(shlex.split(convert_line)[1:])
+    dataset = open_dataset(folder / "data")
+    changed = {"data.path": dataset.path, "epochs": 6, "optimizer.learning_rate": 3e-3}
+    run = types.SimpleNamespace(config=load_config("configs/vit.py:binary,debug", **changed))
+    lines = retrain_commands(dataset, "ttl", tmp_path, "binary", run)
+    assert "configs/vit.py:binary,best,debug --config.data.mask=ttl --config.epochs=6" in lines[1]
+    options = make_parser().parse_args(shlex.split(lines[0])[1:])
     assert options.mask == "ttl" and options.inputs == [str(folder / "data")]
-    options, rest = make_parser().parse_known_args(shlex.split(train_line)[1:])
-    config = parse_flags(options.config, rest)
-    theirs, own = config.to_dict(), run.config.to_dict()
+    options, rest = make_parser().parse_known_args(shlex.split(lines[1])[1:])
+    theirs, own = parse_flags(options.config, rest).to_dict(), run.config.to_dict()
     assert theirs["data"].pop("mask") == "ttl" and own["data"].pop("mask") is None
     assert theirs["data"].pop("path") == str(options.workdir.parent / "masked-dataset")
     own["data"].pop("path")

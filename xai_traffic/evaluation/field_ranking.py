@@ -70,10 +70,11 @@ def rank_fields(
 
     Returns:
         dicts with `field`, `accuracy`, `balanced_accuracy` (it ranks; AMI breaks ties), `skill`,
-        `ami`, `presence` (balanced accuracy of knowing only whether a session has the field),
-        `coverage` (part of the sessions that have it), `unseen` (part of the test sessions whose
-        value training lacks), `values` (different ones), `side` and `part` (see `View`), `verdict`,
-        `reason`, `mask` (that hides it, or None), `in_image`, and `examples`.
+        `spread` (of balanced accuracy by chance, see `RuleScore`), `ami`, `presence` (balanced
+        accuracy of knowing only whether a session has the field), `coverage` (part of the sessions
+        that have it), `unseen` (part of the test sessions whose value training lacks), `values`
+        (different ones), `side` and `part` (see `View`), `verdict`, `reason`, `mask` (that hides
+        it, or None), `in_image`, and `examples`.
     """
     count = len(audited.labels)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -106,6 +107,7 @@ def _row(audited: Audited, view: View, drawn: np.ndarray) -> dict:
         "accuracy": score.accuracy,
         "balanced_accuracy": score.balanced_accuracy,
         "skill": skill(score.balanced_accuracy, audited.chance),
+        "spread": score.spread,
         "ami": adjusted_mutual_information(view.codes[drawn], labels[drawn]),
         "presence": presence.balanced_accuracy,
         "coverage": float((view.codes != ABSENT).mean()),

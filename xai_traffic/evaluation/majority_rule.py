@@ -21,11 +21,14 @@ class RuleScore:
         accuracy: of the plain rule.
         balanced_accuracy: mean recall over the classes there are, of the rule with equal weights.
         unseen: part of the sessions whose value no training session has.
+        spread: how far balanced accuracy would scatter about guessing if the labels had nothing to
+            do with the values: its standard deviation over permutations of the labels, at most.
     """
 
     accuracy: float
     balanced_accuracy: float
     unseen: float
+    spread: float
 
 
 def score_rule(
@@ -64,11 +67,16 @@ def score_counts(learned: np.ndarray, scored: np.ndarray) -> RuleScore:
     rows = np.arange(len(scored))
     supports = scored.sum(0)
     hits = np.bincount(weighed, scored[rows, weighed], minlength=len(sizes))
+    said = np.bincount(weighed, scored.sum(1), minlength=len(sizes)) / total
     there = supports > 0
+    # Hits of a class are hypergeometric; those of two classes move together at most.
+    variances = said * (1 - said) / np.maximum(supports, 1) * (total - supports)
+    deviations = np.sqrt(variances / max(total - 1, 1))
     return RuleScore(
         accuracy=float(scored[rows, plain].sum() / total),
         balanced_accuracy=float((hits[there] / supports[there]).mean()),
         unseen=float(scored[~seen].sum() / total),
+        spread=float(deviations[there].mean()),
     )
 
 

@@ -15,10 +15,20 @@ BEYOND = 0.02
 mask hides the values. (Options are the exception: with their bytes they are gone.)"""
 
 
+DEVIATIONS = 3
+"""How many standard deviations of chance a field must be above guessing: some hundred are asked."""
+
+
 def tells(row: dict) -> bool:
-    """Tell whether a field of `rank_fields` tells enough to be hidden or watched."""
-    gain = row["balanced_accuracy"] - row["presence"]
-    return row["skill"] >= TELLING and (gain >= BEYOND or row["mask"] == "options")
+    """Tell whether a field of `rank_fields` tells enough to be hidden or watched.
+
+    Enough is TELLING, and more than chance gives on so few sessions.
+    """
+    score, skill = row["balanced_accuracy"], row["skill"]
+    guessing = (score - skill) / (1 - skill) if skill < 1 else 0.0
+    if skill < TELLING or score < guessing + DEVIATIONS * row["spread"]:
+        return False
+    return score - row["presence"] >= BEYOND or row["mask"] == "options"
 
 
 def propose_mask(fields: Sequence[dict], mask: str = "none") -> dict:

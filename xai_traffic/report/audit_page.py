@@ -8,7 +8,7 @@ from typing import Any
 
 from xai_traffic import __version__
 from xai_traffic.evaluation.capture_times import FIRST_YEAR
-from xai_traffic.evaluation.mask_proposal import TELLING
+from xai_traffic.evaluation.mask_proposal import tells
 from xai_traffic.report.audit_data_sections import (
     conflicts_section,
     neighbours_section,
@@ -76,7 +76,7 @@ def _findings(found: dict[str, Any]) -> list[str]:
         ("signal", "The signal that tells most is"),
     ):
         rows = [row for row in found["fields"] if row["verdict"] == verdict]
-        if rows and rows[0]["skill"] >= TELLING:
+        if rows and tells(rows[0]):
             findings.append(
                 f"{words} <code>{text(rows[0]['field'])}</code>: it alone gives "
                 f"{percent(rows[0]['accuracy'])} accuracy, "
