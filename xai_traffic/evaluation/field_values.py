@@ -40,6 +40,8 @@ MADE_OF = {
 }
 """Values put together here, and a field that tells which mask hides them."""
 
+_TOLD = tuple(name for name in MASKS if name != "header")
+_HALF = 0.5  # a mask hides a field if it hides more than half of its bytes, over all packets
 _OPTIONS, _INSIDE = "tcp.options", ("tcp.options.timestamp.", "tcp.options.mss_", ".shift")
 
 
@@ -108,10 +110,6 @@ def field_values(dataset: Dataset, rows: np.ndarray) -> FieldValues:
     _put_together(values)
     hidden_by |= {name: hidden_by[of] for name, of in MADE_OF.items() if of in hidden_by}
     return FieldValues(len(rows), values, hidden_by, packets)
-
-
-_TOLD = tuple(name for name in MASKS if name != "header")
-_HALF = 0.5  # a mask hides a field if it hides more than half of its bytes, over all packets
 
 
 def _option_kinds(fields: list[Field]) -> bytes | None:
