@@ -52,7 +52,8 @@ def test_version_names_the_core(capsys):
 
 
 @pytest.mark.parametrize(
-    "verb", ["convert", "train", "evaluate", "compare", "classify", "explain", "lab", "demo"]
+    "verb",
+    ["convert", "audit", "train", "evaluate", "compare", "classify", "explain", "lab", "demo"],
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as leaving:
