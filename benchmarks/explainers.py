@@ -24,6 +24,7 @@ from machine import machine, own_versions
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.build import convert
+from xai_traffic.errors import RunError
 from xai_traffic.evaluation.explainer_benchmark import benchmark_explainers
 from xai_traffic.lab.plants import KINDS
 from xai_traffic.lab.recipe import Recipe
@@ -100,9 +101,15 @@ def cell(
         run = load_run(path)
         runs[name] = dataclasses.replace(run, model=networks.setdefault(model, run.model))
     trained = time.perf_counter()
-    found = benchmark_explainers(runs["run"], control=runs["control"], sessions=sessions, seed=seed)
+    about = {"plant": plant, "model": model, "variant": runs["run"].model.variant}
+    try:
+        found = benchmark_explainers(
+            runs["run"], control=runs["control"], sessions=sessions, seed=seed
+        )
+    except RunError as error:  # a model that has not learned costs its own cell alone
+        return {**about, "failed": str(error).partition(": ")[2]}
     return {
-        "plant": plant,
+        **about,
         "seconds": {
             "training": round(trained - began, 1),
             "explaining": round(time.perf_counter() - trained, 1),

@@ -60,10 +60,10 @@ def _trust(cells: list[dict]) -> str:
             [
                 METHODS.get(name, name),
                 *(f"{count}/{len(own)}" for count in counts),
-                *(_missed(own, name, unit) for unit in UNITS[:2]),
+                _missed(own, name, "packets"),
             ]
         )
-    head = ["explanation", *QUESTIONS.values(), "packets missed", "fields missed"]
+    head = ["explanation", *QUESTIONS.values(), "packets missed"]
     title = (
         "May be trusted: cells in which at least half of the evidence ranks first and more than by "
         "the control, by 95 % intervals; and the cells where not ("
