@@ -14,6 +14,7 @@ from xai_traffic.cli.main import main
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation import evidence_scores
 from xai_traffic.evaluation import explainer_benchmark as bench
 from xai_traffic.evaluation.bootstrap import ratio_interval
 from xai_traffic.lab.evidence import read_evidence
@@ -81,7 +82,7 @@ def test_evidence_lies_where_the_lines_say(folder):
     lines = read_evidence(folder / "lab")
     assert judged.malware.sum() == len(lines) == 150
     for key, image in zip(judged.keys, judged.images, strict=True):
-        marks = bench.marked(lines.get(key, ()))
+        marks = evidence_scores.marked(lines.get(key, ()))
         assert marks.any() == key[0].startswith("Malware/")
         assert (image[marks] == 255).all()
         assert marks.sum() == len(lines.get(key, ()))  # a byte of each packet of the client
@@ -143,6 +144,6 @@ def test_ratios_have_intervals_and_no_value_without_a_denominator():
 def test_scores_of_units_agree_with_sums_by_hand(folder):
     groups = explain.packet_groups([100, 256, 30])[None]
     values = np.arange(128 * 128, dtype=float).reshape(1, 128, 128)
-    sums = bench._sums(groups, values)
+    sums = evidence_scores._sums(groups, values)
     expected = [values[0][groups[0, ..., 0] == packet].sum() for packet in range(3)]
     np.testing.assert_allclose(sums[0], expected)

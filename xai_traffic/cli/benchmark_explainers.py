@@ -55,7 +55,7 @@ def _run(options, _) -> int:
 
 def show_benchmark(result: dict) -> None:
     """Print what the model relies on, the table of the methods, and the answer to the claim."""
-    from xai_traffic.evaluation.explainer_benchmark import UNITS
+    from xai_traffic.evaluation.evidence_scores import UNITS
 
     stream = sys.stderr
     relied, explained = result["reliance"], result["explained"]
