@@ -76,7 +76,7 @@ def test_the_audit_of_ustc_finds_what_is_known(captures, tmp_path):
         pytest.skip(f"no captures at {source}")
     rules = ReadingRules(rule="five_tuple")
     convert([source], tmp_path / "ustc", rules=rules, workers=1)
-    found = audit_dataset(open_dataset(tmp_path / "ustc"), limit=1500)
+    found = audit_dataset(open_dataset(tmp_path / "ustc"), limit=800)
     rows = {row["field"]: row for row in found["fields"]}
     ranks = {row["field"]: rank for rank, row in enumerate(found["fields"])}
     expected = {
