@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_traffic.data.split import (
-    SPLITS,
-    assign_split,
-    five_tuple_groups,
-    largest_remainder,
-    parse_split,
-)
+from xai_traffic.data.assign import assign_split, five_tuple_groups
+from xai_traffic.data.deal import largest_remainder
+from xai_traffic.data.split import SPLITS, parse_split
 from xai_traffic.errors import ConfigError
 
 
@@ -54,7 +50,7 @@ def test_specs_are_parsed():
     ("spec", "message"),
     [
         ("70/10/20", "no ':'"),
-        ("time:70/10/20", "key 'time'"),
+        ("day:70/10/20", "key 'day'"),
         ("random:70/20", "2 shares"),
         ("random:70/20/20", "sum to 110"),
         ("random:a/b/c", "numbers"),

@@ -38,7 +38,8 @@ from xai_traffic.data.folder import (
     read_manifest,
 )
 from xai_traffic.data.labels import BINARY_CLASSES
-from xai_traffic.data.split import SPLITS
+from xai_traffic.data.leaks import Read, recount
+from xai_traffic.data.split import PLACES, SPLITS
 from xai_traffic.errors import ConfigError, DatasetError
 
 _ROW_GROUP = 1 << 16
@@ -104,6 +105,10 @@ _UNSPLIT = "sessions.arrow"
 _UNSPLIT_SCHEMA = SESSION_SCHEMA.remove(SESSION_SCHEMA.get_field_index("split"))
 
 
+Found = Callable[[Read], dict]
+"""Tells what the manifest says of the sessions as they were written."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """A dataset that was opened; tiles stay mapped and packets unread until they are asked for.
@@ -166,6 +171,15 @@ class Dataset:
         count = self.table["packet_rows"][int(row)].as_py()
         end = int(self._packet_ends[row])
         return slice(end - count, end)
+
+    @functools.cached_property
+    def leaks(self) -> dict:
+        """What its splits share, of its sessions as they stand: see `leaks.recount`."""
+        return recount(lambda names: self.table.select(names).to_batches(), self.manifest)
+
+    def leaky(self, task: str) -> list[str]:
+        """Return why a number of a task from it is no number of its split; empty if it is one."""
+        return self.leaks["leaky"][task]
 
     @property
     def classes(self) -> list[str]:
@@ -322,29 +336,45 @@ class DatasetWriter:
             self._packets.write_table(pa.concat_tables(self._waiting))
             self._waiting = []
 
-    def finish_split(self, take: Callable[[int], np.ndarray], manifest: dict) -> dict:
+    def written_tiles(self) -> np.ndarray:
+        """Return the tiles that were appended so far, uint8 [T, 256], mapped."""
+        self._stream.flush()
+        if not self.tiles:
+            return np.zeros((0, TILE), np.uint8)
+        return np.memmap(
+            self.folder / TILES, np.uint8, "r", offset=self._header, shape=(self.tiles, TILE)
+        )
+
+    def finish_split(
+        self, take: Callable[[int], np.ndarray], manifest: dict, found: Found | None = None
+    ) -> dict:
         """Do as `finish` with the rows that were appended.
 
         Args:
-            take: gives the split of so many rows in turn, int [n] into SPLITS.
-            manifest: see `finish`.
+            take: gives the split of so many rows in turn, int [n] into PLACES.
+            manifest, found: see `finish`.
         """
         if self._unsplit is None:
-            return self._finish(iter(()), manifest)
+            return self._finish(iter(()), manifest, found)
         self._unsplit.close()
         self._unsplit = None
         with pa.OSFile(str(self.folder / _UNSPLIT)) as file:
-            return self._finish(_with_split(pa.ipc.open_stream(file), take), manifest)
+            return self._finish(_with_split(pa.ipc.open_stream(file), take), manifest, found)
 
-    def finish(self, sessions: pa.Table, manifest: dict) -> dict:
+    def finish(self, sessions: pa.Table, manifest: dict, found: Found | None = None) -> dict:
         """Write sessions.parquet and manifest.json; return the manifest as written.
+
+        Args:
+            sessions: its rows.
+            manifest: what is known before.
+            found: tells what the manifest says besides, of what gives columns of the sessions.
 
         Raises:
             DatasetError: the sessions' tiles are not the tiles that were appended.
         """
-        return self._finish(iter([sessions]), manifest)
+        return self._finish(iter([sessions]), manifest, found)
 
-    def _finish(self, parts: Iterator[pa.Table], manifest: dict) -> dict:
+    def _finish(self, parts: Iterator[pa.Table], manifest: dict, found: Found | None) -> dict:
         self._flush()
         if self._write_header() != self._header:
             raise DatasetError(f"{TILES}: the header outgrew its room")
@@ -362,10 +392,17 @@ class DatasetWriter:
         if not contiguous or (tiles, rows) != (self.tiles, self.packet_rows):
             raise DatasetError(f"{SESSIONS} does not cover the tiles or the packets: not written")
         holds = {"sessions": sessions, "tiles": tiles, "packet_rows": rows}
-        manifest = {"format": FORMAT, "schema": SCHEMA, **manifest, "holds": holds}
+        more = {} if found is None else found(functools.partial(_read, self.folder / SESSIONS))
+        manifest = {"format": FORMAT, "schema": SCHEMA, **manifest, **more, "holds": holds}
         text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
         (self.folder / MANIFEST).write_text(text, "utf-8")
         return manifest
+
+
+def _read(path: pathlib.Path, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a table file."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(_ROW_GROUP, columns=names)
 
 
 def _in_form(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -379,7 +416,7 @@ def _with_split(
     batches: Iterable[pa.RecordBatch], take: Callable[[int], np.ndarray]
 ) -> Iterator[pa.Table]:
     """Put batches together to row groups, and the split to their rows."""
-    names = np.asarray(SPLITS, object)
+    names = np.asarray(PLACES, object)
     waiting: list[pa.RecordBatch] = []
     for batch in itertools.chain(batches, [None]):
         waiting += [batch] * (batch is not None)
