@@ -26,8 +26,9 @@ from xai_traffic.data.parts import Job
 from xai_traffic.data.shard_notes import ShardNotes
 from xai_traffic.data.shards import Shard, find_shards, finished, parse_shard, plan_shard, share_of
 from xai_traffic.data.split import DEFAULT_SPLIT, SplitSpec, parse_split
-from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.data.store import open_dataset
 from xai_traffic.data.workers import read_captures
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import ConfigError, DatasetError
 from xai_traffic.lab.recipe import RECIPE, lab_recipe
 from xai_traffic.terminal import byte_progress, log, printable

@@ -25,7 +25,8 @@ from xai_traffic.data.leaks import Read, find_leaks, is_leaky
 from xai_traffic.data.near_duplicates import NearDuplicates, NearSpec
 from xai_traffic.data.split import PLACES, SPLITS
 from xai_traffic.data.spool import consecutive
-from xai_traffic.data.store import Dataset, DatasetWriter
+from xai_traffic.data.store import Dataset
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import progress
 

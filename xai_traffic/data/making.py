@@ -23,7 +23,7 @@ from xai_traffic.data.near_duplicates import Clusters, NearDuplicates
 from xai_traffic.data.parts import Part, Summary
 from xai_traffic.data.repeats import Repeats
 from xai_traffic.data.shard_notes import ShardNotes
-from xai_traffic.data.store import DatasetWriter
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import log, printable
 

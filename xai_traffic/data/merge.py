@@ -30,8 +30,8 @@ from xai_traffic.data.shard_notes import read_flows
 from xai_traffic.data.shards import in_order
 from xai_traffic.data.split import parse_split
 from xai_traffic.data.spool import consecutive
-from xai_traffic.data.store import DatasetWriter
 from xai_traffic.data.workers import ahead
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import byte_progress
 
