@@ -66,6 +66,7 @@ TOLD = {
 
 _ALWAYS = ("image", "near_duplicate", "capture_five_tuple")
 _BINARY = ("binary_image", "binary_near_duplicate")
+_NEAR = ("near_duplicate", "binary_near_duplicate")
 _PROMISED = {"session": "five_tuple", "host": "client", "capture": "capture", "time": "time"}
 
 
@@ -74,6 +75,7 @@ def find_leaks(
     split: str | None,
     left_out: Sequence[str] = (),
     clusters: np.ndarray | None = None,
+    near: dict[str, dict] | None = None,
 ) -> dict:
     """Count what splits share and tell whether they leak.
 
@@ -83,6 +85,7 @@ def find_leaks(
         left_out: the classes that must be in the test alone.
         clusters: near duplicates, int64 [N], equal within a cluster, -1 for none; None where none
             were looked for.
+        near: what is known of them instead, by kind.
 
     Returns:
         dict `sessions` by split; `shared`, of each kind `sessions` (of the test) and `keys` (in
@@ -103,11 +106,11 @@ def find_leaks(
     count("image", mix(image ^ mix(label)))
     count("binary_image", mix(image ^ mix(binary)), used & (binary != 0))
     shared["other_image"] = _other_labels(image[used], label[used], place[used])
-    shared["near_duplicate"] = shared["binary_near_duplicate"] = None
+    shared.update(near or dict.fromkeys(_NEAR))
     if clusters is not None:
-        near, words = used & (clusters >= 0), clusters.astype(np.uint64)
-        count("near_duplicate", mix(words ^ mix(label)), near)
-        count("binary_near_duplicate", mix(words ^ mix(binary)), near & (binary != 0))
+        some, words = used & (clusters >= 0), clusters.astype(np.uint64)
+        count("near_duplicate", mix(words ^ mix(label)), some)
+        count("binary_near_duplicate", mix(words ^ mix(binary)), some & (binary != 0))
     addressed = _column(read, ["destination"], _addressed).astype(bool) & used
     tuples = _column(read, TUPLE, hash_five_tuples)
     capture = _column(read, ["capture"], lambda batch: hash_texts(batch["capture"]))
@@ -125,7 +128,7 @@ def find_leaks(
         for name in names
     )
     shared["time"] = _at_one_time(first, last, place[timed])
-    leaky = _leaky(shared, binary[used].any(), split)
+    leaky = _leaky(shared, split)
     for task in TASKS if split is not None else ():
         leaky[task] += _broken_order(split, first, last, place[timed])
         leaky[task] += _left_out_elsewhere(left_out, label, place)
@@ -135,7 +138,7 @@ def find_leaks(
         "sessions": dict(zip(PLACES, sizes, strict=True)),
         "shared": shared,
         "leaky": leaky,
-        "split_sha256": hashlib.sha256(place.tobytes()).hexdigest(),
+        "split_sha256": _sha256(place),
     }
 
 
@@ -154,33 +157,32 @@ def recount(read: Read, manifest: dict) -> dict:
     Returns:
         what `find_leaks` does, and `edited`: whether the split is another than was made.
     """
-    told = manifest.get("leaks")
+    told, near = manifest.get("leaks"), None
     split, left_out = manifest.get("split"), manifest.get("split_facts", {}).get("left_out", ())
-    found = find_leaks(read, split, left_out)
-    found["edited"] = told is not None and told["split_sha256"] != found["split_sha256"]
-    if manifest.get("near_duplicates") is not None:
-        for kind in ("near_duplicate", "binary_near_duplicate"):
-            found["shared"][kind] = told["shared"][kind] if told and not found["edited"] else None
-        again = _leaky(found["shared"], any(told["leaky"]["binary"]) if told else False, None)
-        for task in TASKS:
-            if found["edited"]:
-                found["leaky"][task].append(
-                    "the split was edited after near duplicates were looked for: convert again"
-                )
-            else:
-                known = found["leaky"][task]
-                known += [reason for reason in again[task] if reason not in known]
-    return found
+    edited = told is not None and told["split_sha256"] != _sha256(_column(read, ["split"], _places))
+    looked = told is not None and manifest.get("near_duplicates") is not None
+    if looked and not edited:
+        near = {kind: told["shared"][kind] for kind in _NEAR}
+    found = find_leaks(read, split, left_out, near=near)
+    for task in TASKS if looked and edited else ():
+        found["leaky"][task].append(
+            "the split was edited after near duplicates were looked for: convert again"
+        )
+    return {**found, "edited": edited}
 
 
-def _leaky(shared: dict, has_binary: bool, split: str | None) -> dict[str, list[str]]:
+def _sha256(place: np.ndarray) -> str:
+    return hashlib.sha256(place.astype(np.int8).tobytes()).hexdigest()
+
+
+def _leaky(shared: dict, split: str | None) -> dict[str, list[str]]:
     """Return for each task which keys are in two splits that must not be."""
     kinds = [*_ALWAYS]
     promised = _PROMISED.get(_key_of(split))
     kinds += [promised] if promised is not None else []
     leaky = {}
     for task in TASKS:
-        mine = [*kinds, *(_BINARY if task == "binary" and has_binary else ())]
+        mine = [*kinds, *(_BINARY if task == "binary" else ())]
         leaky[task] = [
             f"{found['keys']:,} {TOLD[kind]} in two splits, {found['sessions']:,} test sessions "
             "share one with train"
