@@ -219,6 +219,7 @@ ROWS = st.lists(
     min_size=1,
     max_size=80,
 )
+RESTS = st.sampled_from(["60/20/20", "50/0/50", "fold1/4", "fold3/4"])
 KEYS = st.sampled_from(["host", "capture", "random", "session", "time", "family", "hash"])
 
 
