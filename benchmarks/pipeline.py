@@ -23,7 +23,8 @@ from step_timing import peak_of_process
 
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.data.store import open_dataset
+from xai_traffic.data.writer import DatasetWriter
 
 MEAN = 20
 """Tiles of a session on average, of 64 at most."""

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.data.store import Dataset, DatasetWriter, open_dataset
+from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.training.config import load_config
 
 CLASSES = ["Chat", "Htbot <b>", "Virut"]

@@ -56,7 +56,11 @@ def test_captures_become_a_dataset(folder, tmp_path):
     columns = alone.table.drop(["capture"]).column_names
     assert dataset.table.slice(0, 20).select(columns).equals(alone.table.select(columns))
     assert dataset.packets.slice(0, 40).equals(alone.packets)
-    assert [table[0] for table in summarise(manifest)] == ["Kept", "Dropped"]
+    assert [table[0] for table in summarise(manifest)] == [
+        "Kept",
+        "Dropped",
+        "Shared with train under random:60/20/20",
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(folder, tmp_path):

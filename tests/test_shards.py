@@ -20,14 +20,16 @@ from labelled_captures import FIVE, check_account, packet, write_capture, write_
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.cli import main
 from xai_traffic.data import merge, repeats
+from xai_traffic.data.assign import assign_groups
 from xai_traffic.data.build import convert
+from xai_traffic.data.deal import Spans, connected, ties
 from xai_traffic.data.duplicates import Seen, label_conflicts
 from xai_traffic.data.folder import FILES, SHARD_FILES
 from xai_traffic.data.groups import Groups
 from xai_traffic.data.repeats import find_repeats
 from xai_traffic.data.shard_notes import ShardNotes
 from xai_traffic.data.shards import Shard, parse_shard, share_of
-from xai_traffic.data.split import SplitSpec, assign_groups
+from xai_traffic.data.split import parse_split
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import ConfigError, DatasetError
 
@@ -332,17 +334,34 @@ ROWS = st.lists(
 )
 
 
-@given(ROWS, st.sampled_from(["random", "capture", "hash"]), st.integers(0, 3))
-def test_groups_gathered_by_capture_are_split_as_all_at_once(rows, key, seed):
+SPECS = [
+    *("random:50/25/25", "capture:50/25/25", "hash:50/25/25", "session:50/25/25", "host:50/25/25"),
+    *("time:50/25/25", "time:50/0/50", "family:a:80/20/0", "family:a+b", "time:fold1/3"),
+    *("random:fold0/3", "host:fold2/4", "hash:fold1/3", "family:fold0/3", "capture:fold3/5"),
+]
+
+
+@given(ROWS, st.sampled_from(SPECS), st.integers(0, 3))
+def test_groups_gathered_by_capture_are_split_as_all_at_once(rows, spec, seed):
     captures, flows, labels = np.array(sorted(rows)).T
-    digests = np.random.default_rng(seed).integers(0, 256, (len(rows), 16), np.uint8)
-    spec = SplitSpec(key, (50, 25, 25))
+    rng = np.random.default_rng(seed)
+    digests = rng.integers(0, 256, (len(rows), 16), np.uint8)
+    hosts = rng.integers(0, 6, len(rows)).astype(np.uint64)
+    begins = rng.integers(0, 50, len(rows))
+    times = np.stack([begins, begins + rng.integers(0, 5, len(rows))], 1)
+    spec = parse_split(spec)
     names = ["c", "a", "b"][: labels.max() + 1]  # in the order in which they came
     groups = Groups(spec, seed, pathlib.Path(tempfile.gettempdir()))
     for capture in np.unique(captures):
         of = captures == capture
-        groups.add(labels[of].astype(np.int32), flows[of].astype(np.uint64), digests[of])
-    sizes, warnings = groups.deal(names)
+        groups.add(
+            labels[of].astype(np.int32),
+            flows[of].astype(np.uint64),
+            digests[of],
+            hosts[of],
+            times[of],
+        )
+    sizes, warnings, _ = groups.deal(names)
     split = (
         np.concatenate([groups.take(3), groups.take(len(rows) - 3)])
         if len(rows) > 3
@@ -351,13 +370,18 @@ def test_groups_gathered_by_capture_are_split_as_all_at_once(rows, key, seed):
     groups.close()
     classes = sorted(names)
     numbers = np.array([classes.index(name) for name in names])[labels]
+    together = {"capture": captures, "session": flows}.get(spec.key, captures * 10 + flows)
+    if spec.key == "host":
+        known = hosts > 0
+        together = connected(*ties(together[known], hosts[known]), 100)[together]
     whole, told = assign_groups(
         classes,
         numbers,
-        captures if key == "capture" else captures * 10 + flows,
+        together,
         lambda chosen: [digests[row].tobytes().hex() for row in chosen],
         spec,
         seed,
+        Spans(*times.T) if spec.key == "time" else None,
     )
     assert split.tolist() == whole.tolist() and warnings == told
     assert sum(sizes.values()) == len(rows)

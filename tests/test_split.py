@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xai_traffic.data.split import (
-    SPLITS,
-    assign_split,
-    five_tuple_groups,
-    largest_remainder,
-    parse_split,
-)
+from xai_traffic.data.assign import assign_split, five_tuple_groups
+from xai_traffic.data.deal import largest_remainder
+from xai_traffic.data.split import SPLITS, parse_split
 from xai_traffic.errors import ConfigError
 
 
@@ -48,18 +44,26 @@ def test_specs_are_parsed():
     spec = parse_split("random:70/10/20")
     assert (spec.key, spec.shares, str(spec)) == ("random", (70, 10, 20), "random:70/10/20")
     assert str(parse_split(" hash:79.5/0.5/20 ")) == "hash:79.5/0.5/20"
+    for text in ("host:fold2/5", "family:bot:80/20/0", "family:a:b+c:60/20/20", "time:50/0/50"):
+        assert str(parse_split(text)) == text == str(parse_split(str(parse_split(text))))
+    assert str(parse_split("family:bot")) == "family:bot:70/10/20"
+    assert parse_split("host:fold4/5").fold.places().tolist() == [1, 0, 0, 0, 2]
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("70/10/20", "no ':'"),
-        ("time:70/10/20", "key 'time'"),
+        ("day:70/10/20", "key 'day'"),
         ("random:70/20", "2 shares"),
         ("random:70/20/20", "sum to 110"),
         ("random:a/b/c", "numbers"),
         ("random:120/-20/0", "between"),
         ("random:nan/50/50", "between"),
+        ("host:fold5/5", "the last of 5 is fold4/5"),
+        ("host:fold0/2", "3 folds or more"),
+        ("family:", "class to leave out is missing"),
+        ("family:bot:50/20/20", "sum to 90"),
     ],
 )
 def test_wrong_specs_are_explained(spec, message):
@@ -186,3 +190,119 @@ def test_a_class_without_training_sessions_is_named():
 
 def test_an_empty_table_is_no_trouble():
     assert assign_split(sessions([]), parse_split("random:70/10/20"), 0)[0].shape == (0,)
+
+
+def clients(labels, initiators, captures=None, begins=None, lasts=None):
+    """Make a table; each session is of another 5-tuple, begun by one of some clients."""
+    count = len(labels)
+    table = sessions(labels, captures, list(range(count)))
+    begins = list(range(count)) if begins is None else begins
+    ends = [begin + last for begin, last in zip(begins, lasts or [0] * count, strict=True)]
+    for name, column in (
+        ("source", pa.array([f"10.9.0.{client}" for client in initiators], pa.string())),
+        ("destination", pa.array(["192.0.2.1"] * count)),
+        ("source_port", pa.array(range(1000, 1000 + count), pa.int32())),
+        ("destination_port", pa.array([443] * count, pa.int32())),
+        ("first_time", pa.array(begins, pa.int64())),
+        ("last_time", pa.array(ends, pa.int64())),
+    ):
+        place = table.column_names.index(name) if name in table.column_names else None
+        if place is None:
+            table = table.append_column(name, column)
+        else:
+            table = table.set_column(place, name, column)
+    return table
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 60), st.integers(0, 6)),
+    min_size=1,
+    max_size=80,
+)
+RESTS = st.sampled_from(["60/20/20", "50/0/50", "fold1/4", "fold3/4"])
+KEYS = st.sampled_from(["host", "capture", "random", "session", "time", "family", "hash"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    ROWS, KEYS, st.sampled_from(["60/20/20", "50/0/50", "fold1/4", "fold3/4"]), st.integers(0, 3)
+)
+def test_every_key_keeps_its_promise(rows, key, rest, seed):
+    labels, initiators, begins, lasts = (list(column) for column in zip(*rows, strict=True))
+    captures = [f"{initiator % 4}.pcap" for initiator in initiators]
+    table = clients(labels, initiators, captures, begins, lasts)
+    if key == "family" and not rest.startswith("fold"):
+        rest = f"a:{rest}"
+    spec = parse_split(f"{key}:{rest}")
+    split, _ = assign_split(table, spec, seed)
+    assert np.array_equal(split, assign_split(table, spec, seed)[0])
+    assert np.all(split < 3) or key == "time"
+    kept = {"host": initiators, "capture": captures}.get(key)
+    if kept:
+        assert len({*zip(kept, split.tolist(), strict=True)}) == len(set(kept))
+    if key == "family":
+        left_out = spec.left_out(sorted(set(labels)))
+        for label, place in zip(labels, split.tolist(), strict=True):
+            assert place == 2 if label in left_out else (place < 2 or spec.fold is None)
+    if key == "time":
+        ends = np.add(begins, lasts)
+        for one in range(3):
+            for other in range(one + 1, 3):
+                a, b = split == one, split == other
+                if spec.fold is None and a.any() and b.any():
+                    assert ends[a].max() < np.min(np.array(begins)[b])
+                for row in np.flatnonzero(a):
+                    meets = (np.array(begins)[b] <= ends[row]) & (ends[b] >= begins[row])
+                    assert not meets.any()
+
+
+@pytest.mark.parametrize("key", ["random", "host", "capture", "hash", "session", "time", "family"])
+def test_folds_test_every_session_once(key):
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["a", "b", "c", "d"], 400).tolist()
+    initiators = rng.integers(0, 40, 400).tolist()
+    table = clients(labels, initiators, [f"{host % 20}" for host in initiators])
+    splits = np.stack(
+        [assign_split(table, parse_split(f"{key}:fold{index}/4"), 7)[0] for index in range(4)]
+    )
+    assert ((splits == 2).sum(0) == 1).all()
+    if key != "family":
+        assert ((splits == 1).sum(0) == 1).all()
+        assert np.array_equal(splits[0] == 2, splits[3] == 1)
+    if key in ("random", "session", "time"):
+        assert np.all((splits == 2).sum(1) == 100)
+
+
+def test_a_class_of_one_host_is_named_with_a_remedy():
+    table = clients(["a"] * 30 + ["b"] * 9, [n % 10 for n in range(30)] + [77] * 9)
+    split, warnings = assign_split(table, parse_split("host:60/20/20"), 0)
+    assert set(split[30:]) == {0} and set(split[:30]) == {0, 1, 2}
+    assert "class b: no session in validation and test" in warnings[0]
+    assert "9 sessions in 1 host" in warnings[0] and "split by another key" in warnings[0]
+
+
+def test_what_lasts_across_a_boundary_is_unused():
+    table = clients(["a"] * 10, range(10), begins=list(range(10)), lasts=[0] * 4 + [3] + [0] * 5)
+    split, _ = assign_split(table, parse_split("time:60/20/20"), 0)
+    assert split.tolist() == [0, 0, 0, 0, 3, 0, 1, 1, 2, 2]
+
+
+def test_a_family_is_left_out_and_the_others_stay_where_they_were():
+    labels = ["a"] * 50 + ["b"] * 50 + ["a+b"] * 20
+    table = clients(labels, [0] * 120)
+    plain, _ = assign_split(table, parse_split("random:70/10/20"), 3)
+    one, warnings = assign_split(table, parse_split("family:b"), 3)
+    assert warnings == [] and np.array_equal(one[:50], plain[:50]) and set(one[50:100]) == {2}
+    named, _ = assign_split(table, parse_split("family:a+b"), 3)
+    assert set(named[100:]) == {2} and set(named[:50]) == {0, 1, 2}
+    both, _ = assign_split(table.slice(0, 100), parse_split("family:a+b"), 3)
+    assert set(both) == {2}
+    with pytest.raises(ConfigError, match="no class 'x'.*leave out one of a, b"):
+        parse_split("family:x").check_left_out(["a", "b"])
+
+
+def test_a_session_in_two_captures_stays_together_under_session_alone():
+    table = sessions(["a"] * 80, ["x"] * 40 + ["y"] * 40, [*range(40), *range(40)])
+    for key, together in (("session", True), ("random", False)):
+        split, _ = assign_split(table, parse_split(f"{key}:50/25/25"), 0)
+        assert np.array_equal(split[:40], split[40:]) is together

@@ -12,7 +12,8 @@ from xai_traffic.capture.records import PACKET, SESSION
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import packet_table, session_table
 from xai_traffic.data.folder import is_dataset, new_folder
-from xai_traffic.data.store import SESSION_SCHEMA, DatasetWriter, open_dataset
+from xai_traffic.data.store import open_dataset
+from xai_traffic.data.writer import SESSION_SCHEMA, DatasetWriter
 from xai_traffic.errors import ConfigError, DatasetError
 
 COUNTS = np.array([3, 64, 1, 2])

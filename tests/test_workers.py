@@ -11,7 +11,8 @@ from labelled_captures import FIVE, check_account, packet, write_capture, write_
 
 from xai_traffic.data import spool
 from xai_traffic.data.build import convert
-from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.data.store import open_dataset
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 
 

@@ -25,8 +25,16 @@ def add(verbs) -> None:
     verb.add_argument(
         "--split",
         metavar="SPEC",
-        help="KEY:TRAIN/VALIDATION/TEST in per cent, KEY one of random, capture, hash "
+        help="KEY:TRAIN/VALIDATION/TEST in per cent, or KEY:foldI/N (I from 0), KEY one of random, "
+        "session, host, capture, time, family, hash; or family:CLASS, which leaves CLASS out "
         "(default random:70/10/20; a derived dataset keeps its split)",
+    )
+    verb.add_argument(
+        "--near-duplicates",
+        metavar="ACTION:THRESHOLD",
+        help="look for sessions that are nearly the same image (Jaccard index of their bytes at "
+        "their places) before the split: keep counts them, group keeps them on one side of the "
+        "split, drop leaves one of each label in it; such as group:0.9 (default: do not look)",
     )
     verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
@@ -64,6 +72,7 @@ def _run(options, _) -> int:
             options.out,
             rules=chosen_rules(options),
             split=options.split,
+            near_duplicates=options.near_duplicates,
             labels=options.labels,
             seed=options.seed,
             overwrite=options.overwrite,

@@ -52,10 +52,12 @@ def _run(options, _) -> int:
     result, path = write_evaluation(run, options.split, options.data)
     names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc", "expected_calibration_error")
     show_table(
-        f"{options.split}: {result['sessions']} sessions",
+        f"{options.split}: {result['sessions']} sessions" + ", LEAKY" * bool(result["leaky"]),
         ("score", "value"),
         [(name, result[name]) for name in names if result[name] is not None],
     )
+    for reason in result["leaky"]:
+        log.warning("LEAKY: %s", reason)
     return _written(result, path, options)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from xai_traffic.data.split import SPLITS
+from xai_traffic.data.split import SPLITS, UNUSED
 from xai_traffic.errors import DatasetError
 
 NO_LABEL = ""
@@ -132,13 +132,14 @@ def per_class_of(per_class: dict[str, Entry], sizes: dict[tuple[str, str], int])
         per_class: the accounts.
         sizes: see `split_sizes`.
     """
+    splits = [*SPLITS, *[UNUSED] * any(sizes.get((label, UNUSED)) for label in per_class)]
     return {
         label: {
             **entry.to_dict(),
             "duplicates": sum(
                 entry.dropped_sessions[reason] for reason in (DUPLICATE, DUPLICATE_UNDER_MASK)
             ),
-            "splits": {split: sizes.get((label, split), 0) for split in SPLITS},
+            "splits": {split: sizes.get((label, split), 0) for split in splits},
         }
         for label, entry in sorted(per_class.items())
         if label != NO_LABEL or entry.packets
@@ -186,6 +187,8 @@ def summarise(manifest: dict) -> list[Table]:
                 if row["fault"]
             ],
         ),
+        *_near_duplicates(manifest.get("near_duplicates")),
+        *_leaks(manifest.get("leaks"), manifest["split"]),
     ]
     return [table for table in tables if table[2]]
 
@@ -195,4 +198,44 @@ def _dropped(per_class: dict[str, dict]) -> Iterable[tuple]:
         (label or "(no label)", reason, packets, entry["dropped_sessions"].get(reason, 0))
         for label, entry in per_class.items()
         for reason, packets in entry["dropped"].items()
+    ]
+
+
+def _near_duplicates(found: dict | None) -> list[Table]:
+    """Return the table of the largest clusters of near duplicates."""
+    if found is None:
+        return []
+    title = (
+        f"Near duplicates ({found['action']}, Jaccard >= {found['threshold']:g}): "
+        f"{found['clusters']:,} clusters of {found['sessions']:,} sessions, "
+        f"{found['clusters_of_several_labels']:,} of several labels, {found['unused']:,} sessions "
+        "in no split; the largest"
+    )
+    rows = [
+        (
+            row["sessions"],
+            ", ".join(f"{label} {count}" for label, count in list(row["labels"].items())[:5]),
+            "; ".join(f"{each['capture']} {each['session']}" for each in row["examples"]),
+        )
+        for row in found["largest"]
+    ]
+    return [(title, ("sessions", "labels", "such as (capture, session)"), rows)]
+
+
+def _leaks(leaks: dict | None, split: str) -> list[Table]:
+    """Return the tables of what training and test share, and of why that is a leak."""
+    if leaks is None or not leaks["sessions"]["test"]:
+        shared = []
+    else:
+        number = leaks["sessions"]["test"]
+        shared = [
+            (kind.replace("_", " "), found["sessions"], f"{found['sessions'] / number:.1%}")
+            for kind, found in leaks["shared"].items()
+            if found is not None
+        ]
+    leaky = {} if leaks is None else leaks["leaky"]
+    why = [(task, reason) for task, found in leaky.items() for reason in found]
+    return [
+        (f"Shared with train under {split}", ("what", "test sessions", "share"), shared),
+        ("LEAKY: the numbers of this dataset are not what its split says", ("task", "why"), why),
     ]

@@ -21,12 +21,14 @@ from xai_traffic.data.image_sets import find_image_sets, read_image_parts, rules
 from xai_traffic.data.labels import LabelRule, label_by_folder, read_label_table
 from xai_traffic.data.making import Making
 from xai_traffic.data.merge import merge
+from xai_traffic.data.near_duplicates import NearDuplicates, NearSpec, parse_near
 from xai_traffic.data.parts import Job
 from xai_traffic.data.shard_notes import ShardNotes
 from xai_traffic.data.shards import Shard, find_shards, finished, parse_shard, plan_shard, share_of
-from xai_traffic.data.split import DEFAULT_SPLIT, parse_split
-from xai_traffic.data.store import DatasetWriter, open_dataset
+from xai_traffic.data.split import DEFAULT_SPLIT, SplitSpec, parse_split
+from xai_traffic.data.store import open_dataset
 from xai_traffic.data.workers import read_captures
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import ConfigError, DatasetError
 from xai_traffic.lab.recipe import RECIPE, lab_recipe
 from xai_traffic.terminal import byte_progress, log, printable
@@ -56,6 +58,7 @@ def convert(
     *,
     rules: ReadingRules,
     split: str | None = None,
+    near_duplicates: str | None = None,
     labels: str | os.PathLike | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -73,6 +76,7 @@ def convert(
         out: the folder to make; it appears when everything is written, or not at all.
         rules: how captures are read.
         split: see `data/split.py`; None is DEFAULT_SPLIT.
+        near_duplicates: what is done with them, see `data/near_duplicates.py`; None looks for none.
         labels: label table, see `data/labels.py`; None labels by folder.
         seed: of the split.
         overwrite: replace `out` if it is a dataset.
@@ -95,7 +99,7 @@ def convert(
     datasets = [path for path in inputs if is_dataset(path)]
     try:
         if shards:
-            _check_merged(rules, split, labels, seed)
+            _check_merged(rules, split, near_duplicates, labels, seed)
             return Conversion(out, *merge(shards, out, overwrite=overwrite))
         if datasets and (len(inputs) > 1 or lists or chosen):
             raise ConfigError(
@@ -104,11 +108,10 @@ def convert(
             )
         if datasets:
             source = open_dataset(datasets[0])
-            _check_derived(source.manifest, rules, split, labels)
+            _check_derived(source.manifest, rules, split, near_duplicates, labels)
             return Conversion(out, derive(source, out, rules.mask, overwrite=overwrite), [])
-        return _convert_captures(
-            inputs, out, rules, split, labels, seed, overwrite, workers, lists, chosen
-        )
+        wishes = split, near_duplicates, labels, seed
+        return _convert_captures(inputs, out, rules, *wishes, overwrite, workers, lists, chosen)
     except OSError as error:
         raise DatasetError(f"{out}: the dataset could not be written: {error}") from error
 
@@ -118,6 +121,7 @@ def _convert_captures(
     out: pathlib.Path,
     rules: ReadingRules,
     split: str | None,
+    near_duplicates: str | None,
     labels: str | os.PathLike | None,
     seed: int,
     overwrite: bool,
@@ -127,9 +131,15 @@ def _convert_captures(
 ) -> Conversion:
     """Make a dataset, or a shard of one, of captures or image sets."""
     spec = parse_split(split or DEFAULT_SPLIT)
+    near = None if near_duplicates is None else NearDuplicates(parse_near(near_duplicates))
     image_sets = find_image_sets(inputs)
     if image_sets:
         rules = rules_of_images(rules, labels)
+        if spec.key in ("session", "host", "time"):
+            raise ConfigError(
+                f"split {spec}: images have no addresses and times: split them by random, capture, "
+                "family or hash"
+            )
     table = read_label_table(labels) if labels is not None else None
     lines = None if table is None else [rule.line for rule in table]
     found = [Found(name, path, _root(path, inputs)) for name, path in image_sets] or find_inputs(
@@ -138,6 +148,8 @@ def _convert_captures(
     if table is None and any(os.fspath(each.path) == STANDARD_INPUT for each in found):
         raise ConfigError("standard input lies in no folder that could label it: add --labels")
     sizes = list(map(_size, found))
+    if not image_sets:
+        _check_left_out(spec, found, table)
     notes = None
     if shard is not None:
         plan = plan_shard(
@@ -146,6 +158,7 @@ def _convert_captures(
             sizes,
             rules=rules,
             split=str(spec),
+            near=near_duplicates and str(near.spec),
             seed=seed,
             labels=labels,
             lines=lines,
@@ -161,10 +174,21 @@ def _convert_captures(
     with (
         new_folder(out, overwrite) as folder,
         DatasetWriter(folder) as writer,
-        contextlib.closing(Groups(spec, seed, folder.parent)) as groups,
+        contextlib.closing(
+            Groups(spec, seed, folder.parent, tied=near is not None and near.spec.action != "keep")
+        ) as groups,
         byte_progress(sum(sizes), "convert") as told,
     ):
-        making = Making(rules, lines, writer, groups, Seen(), notes, lab=_lab_of(inputs))
+        making = Making(
+            rules,
+            lines,
+            writer,
+            groups,
+            Seen(),
+            notes,
+            lab=_lab_of(inputs),
+            near=near if notes is None else None,  # the merge finds those of all shards
+        )
         if image_sets:
             readings = (read_image_parts(*each) for each in found)
         else:
@@ -175,6 +199,15 @@ def _convert_captures(
                 with contextlib.closing(parts):
                     making.add(parts)
         return Conversion(out, making.finish(), making.failures)
+
+
+def _check_left_out(spec: SplitSpec, found: Sequence[Found], table: list[LabelRule] | None) -> None:
+    """Refuse to leave out a class that no capture can be of, before any is read."""
+    if table is None:
+        labels = {label_by_folder(each.path, each.root)[0] for each in found}
+    else:
+        labels = {rule.label for rule in table}
+    spec.check_left_out(sorted(labels))
 
 
 def _lab_of(inputs: Sequence[str | os.PathLike]) -> dict | None:
@@ -205,7 +238,11 @@ def _size(found: Found) -> int:
 
 
 def _check_derived(
-    manifest: dict, rules: ReadingRules, split: str | None, labels: str | os.PathLike | None
+    manifest: dict,
+    rules: ReadingRules,
+    split: str | None,
+    near_duplicates: str | None,
+    labels: str | os.PathLike | None,
 ) -> None:
     """Refuse wishes that a derived dataset cannot meet; what was left at its default is no wish."""
     theirs, default = manifest["rules"], ReadingRules()
@@ -216,6 +253,19 @@ def _check_derived(
                 f"{field.name} {wish!r}: the dataset was read with {theirs[field.name]!r}; only "
                 "the mask can change, convert the captures for anything else"
             )
+    theirs = manifest.get("near_duplicates")
+    if near_duplicates and theirs is None:
+        raise ConfigError(
+            f"near_duplicates {near_duplicates!r}: they are looked for before the split, and a "
+            "derived dataset keeps its split: convert the captures"
+        )
+    if near_duplicates and parse_near(near_duplicates) != NearSpec(
+        theirs["action"], theirs["threshold"]
+    ):
+        raise ConfigError(
+            f"near_duplicates {near_duplicates!r}: a derived dataset keeps what was done with them "
+            f"({theirs['action']}:{theirs['threshold']:g}): leave it out"
+        )
     if split and split != manifest["split"]:
         raise ConfigError(f"split {split!r}: a derived dataset keeps its split: leave it out")
     if labels is not None:
@@ -223,7 +273,11 @@ def _check_derived(
 
 
 def _check_merged(
-    rules: ReadingRules, split: str | None, labels: str | os.PathLike | None, seed: int
+    rules: ReadingRules,
+    split: str | None,
+    near_duplicates: str | None,
+    labels: str | os.PathLike | None,
+    seed: int,
 ) -> None:
     """Refuse wishes that merged shards cannot meet; what was left at its default is no wish."""
     default = ReadingRules()
@@ -232,9 +286,13 @@ def _check_merged(
         for field in dataclasses.fields(rules)
         if getattr(rules, field.name) != getattr(default, field.name)
     ]
-    wishes += [
-        name for name, wish in (("split", split), ("labels", labels), ("seed", seed)) if wish
-    ]
+    given = {
+        "split": split,
+        "near_duplicates": near_duplicates,
+        "labels": labels,
+        "seed": seed,
+    }
+    wishes += [name for name, wish in given.items() if wish]
     if wishes:
         raise ConfigError(
             f"{wishes[0]}: shards are merged as they were made: leave it out; a mask can be put on "

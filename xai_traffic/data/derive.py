@@ -1,7 +1,9 @@
 """Put a mask on an unmasked dataset; the captures are not needed and the split stays.
 
 Sessions that a mask makes the same are duplicates as any others: of those of one label the first
-is kept, training before validation before test, so that none straddles the split.
+is kept, training before validation before test, so that none straddles the split. Near duplicates
+that it makes stay where they are: where they were looked for they are counted anew, and those in
+two splits are a leak.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from xai_traffic.capture.masking import MASK_VERSION, apply_mask, parse_mask
 from xai_traffic.data.account import DUPLICATE_UNDER_MASK, Entry, per_class_of, split_sizes
 from xai_traffic.data.duplicates import Seen, content_digests, hex_names, label_conflicts
 from xai_traffic.data.folder import new_folder
-from xai_traffic.data.split import SPLITS
+from xai_traffic.data.leaks import Read, find_leaks, is_leaky
+from xai_traffic.data.near_duplicates import NearDuplicates, NearSpec
+from xai_traffic.data.split import PLACES, SPLITS
 from xai_traffic.data.spool import consecutive
-from xai_traffic.data.store import Dataset, DatasetWriter
+from xai_traffic.data.store import Dataset
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import progress
 
@@ -57,11 +62,33 @@ def derive(source: Dataset, out: str | os.PathLike, mask: str, *, overwrite: boo
     ):
         table = table.set_column(table.column_names.index(name), name, values)
     manifest = _manifest(source, mask, kept, table, digests[kept])
+    old = manifest.get("near_duplicates")
+    near = NearDuplicates(NearSpec(old["action"], old["threshold"])) if old else None
     with new_folder(out, overwrite) as folder, DatasetWriter(folder) as writer:
         for rows, tiles, packets in _masked(source, mask, "mask"):
             chosen = np.repeat(kept[rows], source.tile_counts[rows])
             writer.append(tiles[chosen], packets.filter(pa.array(chosen)))
-        return writer.finish(table, manifest)
+            if near is not None:
+                near.add(
+                    tiles[chosen],
+                    source.tile_counts[rows][kept[rows]],
+                    source.labels[rows][kept[rows]],
+                    source.table["session"].to_numpy()[rows][kept[rows]],
+                )
+        clusters = near.find(writer.written_tiles()) if near is not None else None
+        if clusters is not None:
+            captures = [(row["capture"], row["kept"]["sessions"]) for row in manifest["captures"]]
+            told = near.told(clusters, source.classes, captures)
+            # What was set aside before the mask stays so: no more is.
+            manifest["near_duplicates"] = {**told, "unused": old["unused"], "after_split": True}
+
+        def found(read: Read) -> dict:
+            several = None if clusters is None else clusters.of_several()
+            left_out = manifest.get("split_facts", {}).get("left_out", ())
+            leaks = find_leaks(read, manifest["split"], left_out, several)
+            return {"leaks": leaks, "leaky": is_leaky(leaks)}
+
+        return writer.finish(table, manifest, found)
 
 
 def _check_source(source: Dataset, mask: str, out: str | os.PathLike) -> None:
@@ -93,9 +120,9 @@ def _masked(source: Dataset, mask: str, verb: str) -> Iterator[tuple[slice, np.n
 
 
 def _first_of_each(table: pa.Table, digests: np.ndarray) -> np.ndarray:
-    """Return bool [N], True for the first session of each image and label, in order of SPLITS."""
+    """Return bool [N], True for the first session of each image and label, in order of PLACES."""
     split = table["split"].to_numpy(zero_copy_only=False)
-    order = np.argsort([SPLITS.index(name) for name in split], kind="stable")
+    order = np.argsort([PLACES.index(name) for name in split], kind="stable")
     labels = table["label"].to_numpy(zero_copy_only=False)
     kept = np.zeros(len(table), bool)
     kept[order] = Seen().keep(labels[order], digests[order])
@@ -120,7 +147,7 @@ def _manifest(
     for row in captures:
         row.update(entries[row["capture"]].to_dict())
     removed = Counter(zip(gone["split"].to_pylist(), gone["label"].to_pylist(), strict=True))
-    counts = {split: {} for split in SPLITS}
+    counts = {split: {} for split in (*SPLITS, *sorted({*gone["split"].to_pylist()} - {*SPLITS}))}
     for (split, label), count in sorted(removed.items()):
         counts[split][label] = count
     return {

@@ -21,10 +21,11 @@ from xai_traffic.capture.reader import capture_name, find_captures
 from xai_traffic.capture.records import SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.tables import PACKET_SCHEMA, TIME, session_table
+from xai_traffic.data.column_hashes import mix
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import facts_of_file
 from xai_traffic.data.labels import label_by_folder
-from xai_traffic.data.parts import Part, Summary, mix
+from xai_traffic.data.parts import Part, Summary
 from xai_traffic.errors import CaptureError, ConfigError
 
 _FREE = ("layout", "layers", "community_id_seed")

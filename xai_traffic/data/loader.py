@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from xai_traffic.capture.assembly import BatchMemory
+from xai_traffic.data.deal import philox_key
 from xai_traffic.data.packing import Packing, pack, row_length, slots, usual_rows
-from xai_traffic.data.split import philox_key
 from xai_traffic.data.spool import spans_of
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError

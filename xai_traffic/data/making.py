@@ -14,13 +14,16 @@ from xai_traffic.capture.core import core_name
 from xai_traffic.capture.masking import MASK_VERSION
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.account import DUPLICATE, Entry, lost_classes, per_class_of
+from xai_traffic.data.column_hashes import hash_texts
 from xai_traffic.data.duplicates import Seen
-from xai_traffic.data.groups import Groups
+from xai_traffic.data.groups import Groups, Together
 from xai_traffic.data.labels import BINARY_CLASSES
+from xai_traffic.data.leaks import Read, find_leaks, is_leaky
+from xai_traffic.data.near_duplicates import Clusters, NearDuplicates
 from xai_traffic.data.parts import Part, Summary
 from xai_traffic.data.repeats import Repeats
 from xai_traffic.data.shard_notes import ShardNotes
-from xai_traffic.data.store import DatasetWriter
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import log, printable
 
@@ -37,6 +40,7 @@ class Making:
         notes: takes what a merge must know; given where the dataset is a shard.
         core: what read the captures; None is the one that this process has.
         lab: recipe of the lab that the captures are of (`lab.recipe`), as JSON values.
+        near: finds near duplicates, where that is wished for.
     """
 
     def __init__(
@@ -49,10 +53,11 @@ class Making:
         notes: ShardNotes | None = None,
         core: str | None = None,
         lab: dict | None = None,
+        near: NearDuplicates | None = None,
     ):
         self.rules, self.lines, self.writer = rules, lines, writer
         self.groups, self.seen, self.notes = groups, seen, notes
-        self.core, self.lab = core or core_name(), lab
+        self.core, self.lab, self.near = core or core_name(), lab, near
         self.failures: list[tuple[str, str]] = []
         self.captures: list[dict] = []
         self.warnings: list[str] = []
@@ -73,8 +78,9 @@ class Making:
                 break
             copies.update(self._write(part, kept))
         if kept:
-            labels, flows, digests = (np.concatenate(each) for each in zip(*kept, strict=True))
-            self.groups.add(labels, flows, digests)
+            columns = [np.concatenate(each) for each in zip(*kept, strict=True)]
+            labels, flows, digests = columns[:3]
+            self.groups.add(*columns)
             if self.notes is not None:
                 self.notes.add(labels, flows, digests)
         self._book(summary, copies)
@@ -103,8 +109,21 @@ class Making:
         self.writer.append(tiles, packets)
         ids = {label: self.labels.setdefault(label, len(self.labels)) for label in set(labels)}
         numbers = np.fromiter(map(ids.__getitem__, labels), np.int32, len(labels))
-        kept.append((numbers, part.flows[fresh], part.digests[fresh]))
+        if self.near is not None:
+            self.near.add(tiles, counts, numbers, table["session"].to_numpy())
+        kept.append((numbers, part.flows[fresh], part.digests[fresh], *self._keys(table)))
         return copies
+
+    def _keys(self, table: pa.Table) -> tuple[np.ndarray, ...]:
+        """Return hosts and times as `Groups.add` wants them, zeros where its key needs none."""
+        hosts = np.zeros(len(table), np.uint64)
+        times = np.zeros((len(table), 2), np.int64)
+        if self.groups.spec.key == "host":
+            hosts = hash_texts(table["source"])
+        elif self.groups.spec.key == "time":
+            for place, name in enumerate(("first_time", "last_time")):
+                times[:, place] = table[name].cast(pa.int64()).to_numpy()
+        return hosts, times
 
     def _book(self, summary: Summary, copies: Counter[tuple[str, str]]) -> None:
         """Account for a capture: packets and sessions in, kept, and dropped by reason."""
@@ -144,10 +163,18 @@ class Making:
         if self.notes is None and not self.labels:
             self._tell_lost()
             raise DatasetError(self._nothing_left())
+        if self.notes is None:
+            self.groups.spec.check_left_out(sorted(self.labels))
         conflicts = self.seen.conflicts()
+        clusters, near = self._find_clusters()
         self.seen = Seen()
         pa.default_memory_pool().release_unused()
-        of_split, of_classes = self.groups.deal(list(self.labels))
+        together = None
+        if clusters is not None and self.near.spec.action != "keep":
+            repeats = clusters.repeats()
+            unused = repeats if self.near.spec.action == "drop" else np.zeros_like(repeats)
+            together = Together(clusters.cluster, unused, clusters.labels)
+        of_split, of_classes, facts = self.groups.deal(list(self.labels), together)
         warnings, classes = list(self.warnings), sorted(self.labels)
         if self.notes is None:  # what a shard has too little of others may have
             self._tell_lost()
@@ -173,6 +200,10 @@ class Making:
             "label_conflicts": conflicts,
             "warnings": warnings,
         }
+        if facts:
+            manifest["split_facts"] = facts
+        if near is not None:
+            manifest["near_duplicates"] = near
         if self.lab is not None:
             manifest["lab"] = self.lab
         if self.notes is not None:
@@ -180,7 +211,22 @@ class Making:
                 **self.notes.finish(self.writer.folder, list(self.labels)),
                 "used_rules": sorted(self.used_rules),
             }
-        return self.writer.finish_split(self.groups.take, manifest)
+            return self.writer.finish_split(self.groups.take, manifest)  # no split to check yet
+
+        def found(read: Read) -> dict:
+            several = None if clusters is None else clusters.of_several()
+            leaks = find_leaks(read, manifest["split"], facts.get("left_out", ()), several)
+            return {"leaks": leaks, "leaky": is_leaky(leaks)}
+
+        return self.writer.finish_split(self.groups.take, manifest, found)
+
+    def _find_clusters(self) -> tuple[Clusters | None, dict | None]:
+        """Return near duplicates and what the manifest says of them, where they are wished for."""
+        if self.near is None:
+            return None, None
+        clusters = self.near.find(self.writer.written_tiles())
+        captures = [(row["capture"], row["kept"]["sessions"]) for row in self.captures]
+        return clusters, self.near.told(clusters, list(self.labels), captures)
 
     def _tell_lost(self) -> None:
         """Say of which classes nothing is kept."""

@@ -23,14 +23,15 @@ from xai_traffic.data.account import Entry
 from xai_traffic.data.folder import PACKETS, SESSIONS, TILES, new_folder
 from xai_traffic.data.groups import Groups
 from xai_traffic.data.making import Making
+from xai_traffic.data.near_duplicates import NearDuplicates, parse_near
 from xai_traffic.data.parts import Part, Summary
 from xai_traffic.data.repeats import find_repeats
 from xai_traffic.data.shard_notes import read_flows
 from xai_traffic.data.shards import in_order
 from xai_traffic.data.split import parse_split
 from xai_traffic.data.spool import consecutive
-from xai_traffic.data.store import DatasetWriter
 from xai_traffic.data.workers import ahead
+from xai_traffic.data.writer import DatasetWriter
 from xai_traffic.errors import DatasetError
 from xai_traffic.terminal import byte_progress
 
@@ -57,12 +58,19 @@ def merge(
     shards = in_order(paths)
     like = shards[0][1]
     sizes = [manifest["holds"]["tiles"] * TILE for _, manifest in shards]
+    wish = like["shard"].get("near_duplicates")
+    near = None if wish is None else NearDuplicates(parse_near(wish))
     names = sorted({name for _, manifest in shards for name in manifest["classes"]})
     with (
         new_folder(out, overwrite) as folder,
         DatasetWriter(folder) as writer,
         contextlib.closing(
-            Groups(parse_split(like["split"]), like["seed"], folder.parent)
+            Groups(
+                parse_split(like["split"]),
+                like["seed"],
+                folder.parent,
+                tied=near is not None and near.spec.action != "keep",
+            )
         ) as groups,
         concurrent.futures.ThreadPoolExecutor(1, "shard") as thread,
         byte_progress(sum(sizes), "merge") as told,
@@ -84,6 +92,7 @@ def merge(
             repeats,
             core=" and ".join(cores),
             lab=like.get("lab"),
+            near=near,
         )
         done = 0
         for (path, manifest), size in zip(shards, sizes, strict=True):

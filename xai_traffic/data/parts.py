@@ -25,6 +25,7 @@ from xai_traffic.capture.sessions import (
     session_table,
 )
 from xai_traffic.data.account import NO_LABEL, UNLABELLED, Entry
+from xai_traffic.data.column_hashes import mix
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import FileFacts
 from xai_traffic.data.labels import LabelRule, apply_label_table
@@ -192,11 +193,3 @@ def flow_numbers(sessions: np.ndarray) -> np.ndarray:
         ends += mix(end ^ sessions[f"{side}_port"].astype(np.uint64))  # the same both ways round
     kind = sessions["protocol"].astype(np.uint64) << np.uint64(8)
     return mix(ends ^ mix(kind | sessions["family"].astype(np.uint64)))
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """Return uint64 [N], one-to-one and as good as random (splitmix64, Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

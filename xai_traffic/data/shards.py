@@ -7,6 +7,7 @@ in bytes as runs can be. A shard is a dataset of its share, and its manifest has
     index, of     which it is, and of how many
     list          of all captures: how many, their bytes, and SHA-256 of names, sizes and labels
     label_table   SHA-256 of the label table, null where folders label
+    near_duplicates   what the merge does with them, null if they are not looked for
     lines, used_rules   of the label table's rules: lines in its file, and which labelled a session
     per_class     of each capture of this shard, its account by label
 """
@@ -96,6 +97,7 @@ def plan_shard(
     *,
     rules: ReadingRules,
     split: str,
+    near: str | None = None,
     seed: int,
     labels: str | os.PathLike | None,
     lines: Sequence[int] | None,
@@ -108,6 +110,7 @@ def plan_shard(
         sizes: their bytes.
         rules: how they are read.
         split: as its specification is written.
+        near: what is done with near duplicates, as it is written; None if they are not looked for.
         seed: of the split.
         labels: the label table's file; None labels by folder.
         lines: of its rules.
@@ -130,7 +133,13 @@ def plan_shard(
         "versions": {"xai_traffic": __version__},
         "seed": seed,
         "split": split,
-        "shard": {**shard._asdict(), "list": listed, "label_table": table, "lines": lines},
+        "shard": {
+            **shard._asdict(),
+            "list": listed,
+            "label_table": table,
+            "lines": lines,
+            "near_duplicates": near,
+        },
     }
 
 
@@ -147,6 +156,7 @@ def conversion_of(manifest: dict) -> dict[str, object]:
         "list of captures": f"{listed['captures']:,} captures of {listed['bytes']:,} bytes "
         f"(SHA-256 {listed['sha256'][:16]})",
         "split": manifest["split"],
+        "near duplicates": shard.get("near_duplicates") or "not looked for",
         "seed": manifest["seed"],
     }
 

@@ -21,6 +21,9 @@ from xai_traffic.evaluation.run_summary import (
     summarise_run,
 )
 
+LEAKY = "LEAKY"
+"""Stands beside a run whose scores are not what the split of its dataset promises."""
+
 TOLD = (
     *("model.name", "model.variant", "task", "seed", "data.mask", "data.path"),
     *("compilation_cache", "log.every_steps", "log.images", "log.heat_maps_every", "log.mirrors"),
@@ -115,6 +118,7 @@ def _row(run: RunSummary, name: str, fields: Sequence[str], split: str) -> dict[
         "task": run.config["task"],
         "data": f"{pathlib.PurePath(dataset['path']).name} {run.data[:8]}",
         "mask": run.reading["rules"]["mask"],
+        "leaky": LEAKY if dataset.get("leaky") or evaluation.get("leaky") else "",
         "seed": run.config["seed"],
         **{key: run.config.get(key) for key in fields},
         "parameters": result.get("parameters", evaluation.get("parameters")),

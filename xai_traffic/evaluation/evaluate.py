@@ -74,6 +74,7 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
         "split": split,
         "task": run.task,
         "mask": dataset.rules.mask,
+        "leaky": dataset.leaky(run.task),
         "parameters": run.parameter_count,
         **score(labels, probabilities, run.classes),
     }

@@ -33,6 +33,8 @@ def write_evaluation_plots(
     }
     paths = []
     for name, figure in figures.items():
+        if result.get("leaky"):
+            figure.suptitle(f"LEAKY: not what split {result['split']} promises", color="#b00020")
         paths.append(out / f"{name}.png")
         figure.savefig(paths[-1], dpi=150)
     return paths

@@ -49,6 +49,7 @@ class Job:
 
     Args:
         dataset: of the training.
+        leaky: why it is LEAKY for this task, see `data/leaks.py`; empty where it is not.
         classes: names of the K classes.
         model: not yet initialised.
         mesh: of devices.
@@ -62,6 +63,7 @@ class Job:
     """
 
     dataset: Dataset
+    leaky: list[str]
     classes: list[str]
     model: Model
     mesh: Mesh
@@ -149,6 +151,7 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
 
     return Job(
         dataset=dataset,
+        leaky=dataset.leaky(config.task),
         classes=classes,
         model=model,
         mesh=mesh,
@@ -187,6 +190,8 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
             f"{rules.mask!r}: derive one with `xai-traffic convert {dataset.path} --mask {wanted} "
             "--out ...`, or leave the mask out of --config"
         )
+    for reason in dataset.leaky(config.task):
+        log.warning("%s is LEAKY: %s", dataset.path, reason)
     for split in ("train", "validation"):
         if not len(dataset.rows(split)):
             raise ConfigError(
@@ -213,6 +218,7 @@ def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) ->
         "dataset": {
             "path": str(job.dataset.path.absolute()),
             "manifest_sha256": manifest_sha256(job.dataset),
+            "leaky": job.leaky,
         },
     }
     if "lab" in job.dataset.manifest:  # the run can then be asked whether it found the evidence

@@ -58,6 +58,7 @@ def make_result(
         "params_sha256": params_sha256(last.variables),
         "best_params_sha256": params_sha256(best),
         "parameters": count_parameters(last.variables),
+        "leaky": job.leaky,
         "sessions": {"train": job.loader.sessions, "validation": job.validation.sessions},
         "skipped": watch.skipped["all"],
         "seconds": round(seconds, 3),

@@ -1,0 +1,60 @@
+"""Hash columns of sessions to words: two rows are equal where, but for 2**-64, their words are."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """Return uint64 [N], one-to-one and as good as random (splitmix64, Steele et al. 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def hash_texts(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return a word for each text, uint64 [N]: 0 where it is null, not 0 elsewhere.
+
+    Texts that repeat cost little; where hardly two are equal see `hash_names`.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    encoded = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+    words = [_word(text) for text in encoded.dictionary.to_pylist()]
+    places = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
+    return np.array([*words, 0], np.uint64)[places]
+
+
+def _word(text: str | None) -> int:
+    if text is None:
+        return 0
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") or 1
+
+
+def hash_names(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return the first word of content hashes as `duplicates.hex_names` writes them, uint64 [N]."""
+    names = column.to_pylist()
+    try:
+        octets = bytes.fromhex("".join(names))
+    except (TypeError, ValueError):  # written by another program
+        return hash_texts(column)
+    if len(octets) != 16 * len(names):
+        return hash_texts(column)
+    return np.frombuffer(octets, "<u8").reshape(-1, 2)[:, 0].astype(np.uint64)
+
+
+def hash_five_tuples(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """Return uint64 [N], equal for sessions of one protocol and pair of endpoints.
+
+    Args:
+        batch: `protocol`, `source`, `source_port`, `destination`, `destination_port`.
+    """
+    ends = np.zeros(len(batch), np.uint64)
+    for side in ("source", "destination"):
+        port = batch[f"{side}_port"].to_numpy(zero_copy_only=False).astype(np.uint64)
+        ends += mix(hash_texts(batch[side]) ^ mix(port))  # the same both ways round
+    return mix(ends ^ hash_texts(batch["protocol"]))
