@@ -10,7 +10,12 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
+
+# A busy machine is slow, and not wrong.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 CAPTURES = pathlib.Path(os.environ.get("XAI_TRAFFIC_CAPTURES", "../shared/data"))
 if not CAPTURES.is_absolute():
