@@ -38,7 +38,7 @@ def _run(options, _) -> int:
     from xai_traffic.report.evaluation import write_evaluation, write_explanation_metrics
     from xai_traffic.training.run import load_run
 
-    if (options.methods or options.limit) and not options.explanations:
+    if (options.methods or options.limit is not None) and not options.explanations:
         print("xai-traffic evaluate: --methods and --limit are of --explanations", file=sys.stderr)
         return WRONG_USAGE
     run = load_run(options.run_folder)
