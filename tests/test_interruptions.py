@@ -63,6 +63,7 @@ def test_two_processes_lose_one_and_go_on(training):
     pair = training("pair", 2, "--config.epochs=6")
     processes = pair.start()
     pair.wait_for_rows(6, processes)
+    pair.wait_for_checkpoint(processes)
     kill(processes[1])
     assert processes[0].wait(90) == 1
     processes[1].wait()

@@ -146,7 +146,7 @@ def test_damaged_newest_checkpoint_falls_back_to_the_one_before(
     assert (newest.name, before.name) == ("4", "3")
     damage(newest, how)
     result = train(config_for(dataset), tmp_path)
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (told,) = [text for text in caplog.messages if text.startswith("the checkpoint")]
     assert "checkpoint of step 4 is damaged" in told and "going on from the one before" in told
     assert (tmp_path / "damaged-checkpoint-4").is_dir()
     for key in ("params_sha256", "best_params_sha256", "best", "best_step"):

@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from xai_traffic.training.seal import SEAL
+
 PATIENCE = 900
 """Seconds after which a training is given up."""
 
@@ -106,6 +108,20 @@ class Training:
                 raise SystemExit(self.log().read_text())
             if time.monotonic() > limit:
                 raise SystemExit(f"{self.run} did not get so far in {PATIENCE} s")
+            time.sleep(0.05)
+
+    def wait_for_checkpoint(self, processes: list[subprocess.Popen]) -> None:
+        """Wait until a checkpoint is whole, which a busy machine writes behind the rows.
+
+        Raises:
+            SystemExit: a process ended before; the message is the log.
+        """
+        limit = time.monotonic() + PATIENCE
+        while not any(self.run.glob(f"checkpoints/*/{SEAL}")):
+            if any(process.poll() is not None for process in processes):
+                raise SystemExit(self.log().read_text())
+            if time.monotonic() > limit:
+                raise SystemExit(f"{self.run} has no checkpoint after {PATIENCE} s")
             time.sleep(0.05)
 
     def went_on_behind(self) -> int:
