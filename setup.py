@@ -7,6 +7,7 @@ Why each dependency is here:
     tensorboard                          event files and their viewer, without TensorFlow
     pyarrow                              the dataset's tables: Parquet, typed, time zones
     scikit-learn                         scores and the shallow baselines, the field's reference
+    lightgbm                             boosted trees, ten times as fast as scikit-learn's; MIT
     scipy                                morphology of the outlined overlays, sparse systems of ROAD
     matplotlib                           plots and colour maps
     pillow                               the overlays' pictures (matplotlib needs it already)

@@ -14,6 +14,7 @@ FAMILIES = {
     "vit": ("cpu", "small", "ti", "s", "b", "full", "demo", "debug"),
     "xception": ("cpu", "small", "full", "demo", "debug"),
     "vgg19": ("cpu", "small", "full", "demo", "debug"),
+    "cnn": ("28x28", "1d", "full", "debug"),
 }
 SPECS = [
     f"{family}:{words}"
@@ -140,5 +141,5 @@ def test_overrides_by_short_name():
 def test_config_files_are_found():
     assert find_config("configs/vit.py").name == "vit.py"
     assert find_config("vit") == find_config("nowhere/vit.py")
-    with pytest.raises(ConfigError, match="one of vgg19, vit, xception"):
+    with pytest.raises(ConfigError, match="one of cnn, vgg19, vit, xception"):
         find_config("resnet")

@@ -10,7 +10,7 @@ from xai_traffic.errors import ConfigError
 from xai_traffic.models.layers import extent_of
 from xai_traffic.models.model import Model
 
-FAMILIES = {"xception": "Xception", "vgg19": "VGG19", "vit": "ViT"}
+FAMILIES = {"xception": "Xception", "vgg19": "VGG19", "vit": "ViT", "cnn": "CNN"}
 """Module of `models/` and name of its class."""
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -45,9 +45,9 @@ def build(
     """Build a model; no array is made before its `init`.
 
     Args:
-        name: "xception", "vgg19" or "vit".
+        name: "xception", "vgg19", "vit" or "cnn".
         num_classes: K, at least 2 (binary models have two logits as well).
-        variant: one of `variants(name)`; "seed" is the architecture of the study.
+        variant: one of `variants(name)`; "seed", where there is one, is that of the study.
         channels: 1, or 3 to repeat the grey channel.
         dtype: compute dtype.
         **overrides: fields of the family's module that replace those of the variant.

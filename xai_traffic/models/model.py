@@ -25,7 +25,7 @@ class Model:
     """One network, built; hashable, so that jitted functions may close over it or take it.
 
     Args:
-        name: family: "xception", "vgg19" or "vit".
+        name: family: "xception", "vgg19", "vit" or "cnn".
         variant: name of the variant it was built from.
         num_classes: K.
         channels: input channels; three repeats the grey channel inside the model.

@@ -73,3 +73,31 @@ def tiles_from_images(images: jax.Array) -> jax.Array:
     rows, columns = height // SIDE, width // SIDE
     grid = images.reshape(batch, rows, SIDE, columns, SIDE, channels).transpose(0, 1, 3, 2, 4, 5)
     return grid.reshape(batch, rows * columns, SIDE * SIDE * channels)
+
+
+def stream_from_tiles(tiles: jax.Array, size: int, *, strung: bool = True) -> jax.Array:
+    """Return the first bytes of sessions, packet behind packet.
+
+    Args:
+        tiles: uint8 or float [B, P, 256].
+        size: bytes, at most P * 256.
+        strung: leave out the zeros at the end of each tile, for they are padding as far as a tile
+            can tell; else take the tiles as they are.
+
+    Returns:
+        [B, size] of the same dtype, zero behind what a session has.
+    """
+    batch, packets, width = tiles.shape
+    flat = tiles.reshape(batch, packets * width)
+    if not strung:
+        return flat[:, :size]
+    place = jnp.arange(1, width + 1)
+    lengths = jnp.where(tiles != 0, place, 0).max(axis=-1)
+    ends = jnp.cumsum(lengths, axis=-1)
+    wanted = jnp.arange(size)
+    packet = (ends[:, None] <= wanted[:, None]).sum(axis=-1)  # the first that ends behind it
+    there = packet < packets
+    packet = jnp.minimum(packet, packets - 1)
+    begin = jnp.take_along_axis(ends - lengths, packet, axis=1)
+    found = jnp.take_along_axis(flat, packet * width + wanted - begin, axis=1, mode="clip")
+    return jnp.where(there, found, 0)

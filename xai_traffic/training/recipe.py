@@ -94,7 +94,7 @@ def base(words: Words) -> ml_collections.ConfigDict:
     config.compilation_cache = "auto"  # folder of compiled programs; auto: the user's; off: none
 
     config.model = model = ml_collections.ConfigDict()
-    model.name = placeholder(str)  # family: xception, vgg19 or vit
+    model.name = placeholder(str)  # family: xception, vgg19, vit or cnn
     model.variant = placeholder(str)  # size in the family, see xai_traffic.models.variants
     model.channels = 1  # input channels; 3 repeats the grey one, as the study did
     model.options = ml_collections.ConfigDict()  # fields that replace the variant's, by name

@@ -1,0 +1,84 @@
+"""Decision tree, random forest and boosted trees, at the settings that everybody uses."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from xai_traffic.evaluation.baseline_problem import Judged, Problem
+
+TREES = 100
+"""Of a forest."""
+
+ROUNDS, WITHOUT_GAIN = 300, 10
+"""Of boosting: at most, and without a gain on the validation split before the end; where there is
+no such split, a tenth of the rounds."""
+
+COLUMNS = 0.3
+"""Part of the features that a boosted tree is shown: bytes are many, and alike."""
+
+
+def judge_by_tree(name: str, problem: Problem, features: np.ndarray) -> Judged:
+    """Train one decision tree (scikit-learn) on features [N, F] and judge."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    return _judge(name, problem, features, DecisionTreeClassifier(random_state=problem.seed))
+
+
+def judge_by_forest(name: str, problem: Problem, features: np.ndarray) -> Judged:
+    """Train a random forest (scikit-learn) on features [N, F] and judge."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(TREES, random_state=problem.seed, n_jobs=-1)
+    return _judge(name, problem, features, forest)
+
+
+def judge_by_boosting(name: str, problem: Problem, features: np.ndarray) -> Judged:
+    """Train gradient-boosted trees (LightGBM) on features [N, F] and judge."""
+    from lightgbm import LGBMClassifier, early_stopping
+
+    choose = problem.validation
+    stops = choose.stop > choose.start
+    boosted = LGBMClassifier(
+        n_estimators=ROUNDS if stops else ROUNDS // 10,
+        colsample_bytree=COLUMNS,
+        random_state=problem.seed,
+        deterministic=True,
+        force_row_wise=True,
+        verbose=-1,
+    )
+    extra: dict[str, Any] = {}
+    if stops:
+        extra["eval_X"], extra["eval_y"] = features[choose], problem.labels[choose]
+        extra["callbacks"] = [early_stopping(WITHOUT_GAIN, verbose=False)]
+    return _judge(name, problem, features, boosted, **extra)
+
+
+def _judge(name: str, problem: Problem, features: np.ndarray, model: Any, **extra: Any) -> Judged:
+    labels = problem.labels
+    began = time.perf_counter()
+    model.fit(features[problem.train], labels[problem.train], **extra)
+    trained = time.perf_counter()
+    probabilities = np.zeros((len(labels[problem.judged]), problem.classes))
+    probabilities[:, model.classes_] = model.predict_proba(features[problem.judged])
+    return Judged(
+        name,
+        labels[problem.judged],
+        probabilities,
+        trained - began,
+        time.perf_counter() - trained,
+        _size(model),
+    )
+
+
+def _size(model: Any) -> int:
+    """Return how many numbers trees hold: two an inner node, and what stands in each leaf."""
+    if hasattr(model, "tree_"):
+        leaves = int(model.tree_.n_leaves)
+        return 2 * (model.tree_.node_count - leaves) + leaves * len(model.classes_)
+    if hasattr(model, "estimators_"):
+        return sum(map(_size, model.estimators_))
+    trees = model.booster_.dump_model()["tree_info"]
+    return sum(3 * tree["num_leaves"] - 2 for tree in trees)
