@@ -1,8 +1,8 @@
 """Make images of tiles by layout: the grid, heiFIP's other images, and the stream of ustc28.
 
 All but `ustc28` are made of the same stored tiles when images are asked for, so whatever layout
-of TILE_LAYOUTS a capture was read by, it gives the images of the others too. With n packets of a
-session, of which k <= 64 have a tile:
+of TILE_LAYOUTS a capture was read by, it gives the images of the others too; the tiles of `ustc28`
+also give the grid that models read. With n packets of a session, of which k <= 64 have a tile:
 
     tiles          uint8 [N, 128, 128], see `images.py`. heifip-none and heifip-header likewise,
                    of tiles that `heifip/` rendered
@@ -76,8 +76,9 @@ def make_images(
         ConfigError: the tiles cannot give that layout.
     """
     layout = layout or stored
-    if layout != stored and not (stored in TILE_LAYOUTS and layout in TILE_LAYOUTS):
-        choices = ", ".join(TILE_LAYOUTS if stored in TILE_LAYOUTS else (stored,))
+    known = (stored, "tiles") if stored == "ustc28" else TILE_LAYOUTS
+    if layout != stored and not (stored in known and layout in known):
+        choices = ", ".join(known if stored in known else (stored,))
         raise ConfigError(
             f"layout {layout!r} cannot be made of tiles of layout {stored!r}: choose one of "
             f"{choices}, or read the captures with it"
@@ -105,6 +106,22 @@ def make_images(
     grids = np.zeros((len(count), GRID, TILE), np.float32)
     grids[session, place] = matrices.reshape(-1, TILE)
     return images.grid_images(grids)
+
+
+def model_layout(stored: str) -> str:
+    """Return the layout by which models read tiles that were made by one.
+
+    The four tiles of a stream (ustc28) lie in the grid as those of four packets would.
+
+    Raises:
+        ConfigError: models do not read such tiles.
+    """
+    if stored == "ustc28" or stored in GRID_LAYOUTS:
+        return "tiles" if stored == "ustc28" else stored
+    raise ConfigError(
+        f"layout {stored!r} is none that models read: choose one of "
+        f"{', '.join((*GRID_LAYOUTS, 'ustc28'))}"
+    )
 
 
 def needs_lengths(layout: str) -> bool:

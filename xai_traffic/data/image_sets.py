@@ -122,9 +122,7 @@ def read_image_set(name: str, path: pathlib.Path, root: pathlib.Path) -> Iterato
             texts = [f"{number:0{digits}}" for number in numbers[begin:end].tolist()]
         labels = np.empty(len(images), object)
         labels[:] = texts
-        tiles = np.zeros((len(images), STREAM_TILES * TILE), np.uint8)
-        tiles[:, :STREAM] = images
-        yield Piece(_table(name, begin, len(images)), tiles.reshape(-1, TILE), labels)
+        yield Piece(*stream_sessions(name, images, begin), labels)
         begin = end
     if numbers is not None and begin < len(numbers):
         raise CaptureError(
@@ -165,7 +163,17 @@ def label_of(path: pathlib.Path, root: pathlib.Path) -> tuple[str, str | None]:
     return label_by_folder(plain, plain if root == path else root)
 
 
-def _table(name: str, begin: int, count: int) -> pa.Table:
+def stream_sessions(name: str, images: np.ndarray, begin: int = 0) -> tuple[pa.Table, np.ndarray]:
+    """Return images as sessions: (table as of `session_table`, tiles uint8 [4 * n, 256]).
+
+    Args:
+        name: of the capture that they are said to be of.
+        images: uint8 [n, 784].
+        begin: number of the first.
+    """
+    count = len(images)
+    tiles = np.zeros((count, STREAM_TILES * TILE), np.uint8)
+    tiles[:, :STREAM] = images
     sessions = np.zeros(count, SESSION)
     sessions["session"] = np.arange(begin, begin + count)
     sessions["tiles"], sessions["family"] = STREAM_TILES, 4
@@ -180,4 +188,4 @@ def _table(name: str, begin: int, count: int) -> pa.Table:
         ("end", pa.array(["unknown"] * count)),
     ):
         table = table.set_column(table.column_names.index(column), column, values)
-    return table
+    return table, tiles.reshape(-1, TILE)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from xai_traffic.capture.layouts import model_layout
 from xai_traffic.capture.sessions import Sessions
 from xai_traffic.capture.streaming import QUIET_AFTER, SessionStream
 from xai_traffic.data.store import Dataset
@@ -68,10 +69,11 @@ def judge(
         rows: int64 [N], rows of `data.table`.
         description: shown with the progress; None shows none.
     """
+    layout = model_layout(data.rules.layout)
     starts = range(0, len(rows), BATCH)
     for start in progress(starts, description) if description else starts:
         part = rows[start : start + BATCH]
-        yield part, run.predict(data.images(part))
+        yield part, run.predict(data.images(part, layout))
 
 
 def verdicts(

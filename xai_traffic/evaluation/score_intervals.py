@@ -93,7 +93,7 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
 
 
 def over_seeds(values: Sequence[float], train: int, test: int) -> dict[str, float | int | None]:
-    """Return mean and 95 % interval of a score, or a difference, over splits drawn by several seeds.
+    """Return mean and 95 % interval of a score, or a difference, over splits by several seeds.
 
     Test splits of several seeds share sessions and so do training splits, which a plain t interval
     knows nothing of: the variance is taken times 1 / n + test / train instead of 1 / n.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from xai_traffic.capture.layouts import model_layout
 from xai_traffic.explain.model_function import sum_channels, target_of
 from xai_traffic.models import Model
 from xai_traffic.parallel.sharding import on_one_device
@@ -47,7 +48,7 @@ class HeatMaps:
         places = chosen_sessions(labels, config.log.images)
         rows = job.validation_rows[places]
         self._labels = labels[places].astype(np.int32)
-        self._images = job.dataset.images(rows)
+        self._images = job.dataset.images(rows, model_layout(job.dataset.rules.layout))
         self._packets = job.dataset.tile_counts[rows]
         self._names = [
             f"{row['capture']} session {row['session']}"

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from xai_traffic.capture.layouts import GRID_LAYOUTS
+from xai_traffic.capture.layouts import model_layout
 from xai_traffic.capture.masking import parse_mask
 from xai_traffic.data.loader import Loader
 from xai_traffic.data.store import Dataset, open_dataset
@@ -173,11 +173,12 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
         ConfigError: the message names the key and the remedy.
     """
     rules, wanted = dataset.rules, config.data.mask
-    if rules.layout not in GRID_LAYOUTS:
+    try:
+        model_layout(rules.layout)
+    except ConfigError as error:
         raise ConfigError(
-            f"data.path {dataset.path} has layout {rules.layout!r}, and models read 'tiles': "
-            "convert the captures with --layout tiles"
-        )
+            f"data.path {dataset.path}: {error}; convert the captures with --layout tiles"
+        ) from None
     if rules.layers == "payload" and config.augment.payload_dropout:
         raise ConfigError(
             f"augment.payload_dropout is {config.augment.payload_dropout} and the dataset "

@@ -10,6 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from xai_traffic.capture.layouts import model_layout
 from xai_traffic.errors import RunError
 from xai_traffic.parallel.sharding import local
 from xai_traffic.terminal import log, printable
@@ -98,7 +99,7 @@ def show_examples(
         variables=judged(state),
         step=int(state.step),
     )
-    images = job.dataset.images(rows)
+    images = job.dataset.images(rows, model_layout(job.dataset.rules.layout))
     probabilities = run.predict(images)
     try:
         heats = run.explain(images, "grad_cam", target=probabilities.argmax(-1).astype(np.int32))

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from xai_traffic.models import Model
-from xai_traffic.ops.tiles import gather_tiles, images_from_tiles
+from xai_traffic.ops.tiles import GRID, gather_tiles, images_from_tiles
 from xai_traffic.parallel.placement import held, used
 from xai_traffic.parallel.sharding import replicated, split
 from xai_traffic.training.augment import augment, mixup
@@ -103,7 +103,8 @@ def dense_tiles(batch: Batch, tiles: jax.Array | None) -> jax.Array:
     The bits are the same either way.
     """
     if tiles is None:
-        return batch["tiles"]
+        dense = batch["tiles"]  # four of a session under layout ustc28
+        return jnp.pad(dense, ((0, 0), (0, GRID * GRID - dense.shape[1]), (0, 0)))
     return gather_tiles(tiles, batch["first"], batch["count"])
 
 

@@ -1,0 +1,341 @@
+"""The cells of the record: which sessions, hidden how, split how; made of the captures by seed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.data.build import convert
+from xai_traffic.data.duplicates import content_digests, hex_names
+from xai_traffic.data.image_sets import stream_sessions
+from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.data.writer import DatasetWriter
+
+HERE = pathlib.Path(__file__).parent
+MALWARE_LABELS = HERE / "malware_labels.csv"
+
+MASKS = ("none", "addresses+ports", "addresses+ports+ids+window+options")
+TRIO = ("Neris", "Virut", "Nsis-ay")
+SEVERAL_HOSTS = (*TRIO, "Zeus", "SMB", "Weibo")
+"""Classes of USTC-TFC2016 whose sessions are of more than one host."""
+
+PORTS_HIDDEN, HOSTS_HIDDEN = "ports", "addresses+ports"
+LEAST_TEST, LEAST_TRAIN = 20, 10
+"""Sessions of a class that is asked for in another project's captures."""
+
+ATTACKS = (
+    "TLS/suricata__bug-5713-01__TLSv1-Extracted-MaliciousC2.pcap",
+    "QUIC/zeek__quic__merlinc2_Zeek_example.pcapng",
+    "SMB/zeek__smb__SMBGhost.pcap",
+    "TLS/zeek__tls__heartbleed.pcap",
+    "TLS/zeek__tls__heartbleed-success.pcap",
+    "TLS/zeek__tls__heartbleed-encrypted.pcap",
+    "TLS/zeek__tls__heartbleed-encrypted-success.pcap",
+    "HTTP/zeek__http__smuggle-http-request.pcap",
+)
+"""Captures of protocols that are not benign."""
+
+LEFT_OUT = 4
+"""One in so many families of malware is left out."""
+
+PAYLOAD_ONLY = {"augment.payload_dropout": 0.0, "augment.header_dropout": 0.0}
+FEW = {"batch_size": 32, "epochs": 40, "optimizer.ema": 0.99}
+"""For a thousand sessions."""
+
+MANY = {"epochs": 6, "batch_size": 128}
+"""For a hundred thousand."""
+
+Make = Callable[[pathlib.Path, pathlib.Path, int], Dataset]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row of the record.
+
+    Args:
+        name: as `--cells` takes it.
+        title: for the reader.
+        make: makes the dataset of a seed, or opens it, of the folder of captures and a folder to
+            work in.
+        task: multiclass or binary.
+        changes: of the networks' configs, by dotted key.
+        aims: what was wanted of the best network, for the reader.
+    """
+
+    name: str
+    title: str
+    make: Make
+    task: str = "multiclass"
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def ustc(mask: str, split: str = "random:70/10/20", classes: tuple[str, ...] = (), **rules) -> Make:
+    """Return what reads USTC-TFC2016's prefixes, or some of its classes, under a mask."""
+
+    def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+        folder = captures / "ustc/session_prefix"
+        inputs = [folder]
+        if classes:
+            inputs = [path for name in classes for path in folder.glob(f"*/{name}.pcap")]
+        about = "-".join([str(len(classes) or "all"), *rules.values(), split.replace("/", "_")])
+        plain = work / f"data/ustc-{about}-{seed}"
+        if not plain.exists():
+            read = ReadingRules(rule="five_tuple", **rules)
+            convert(inputs, plain, rules=read, split=split, seed=seed)
+        return masked(plain, mask)
+
+    return make
+
+
+def masked(plain: pathlib.Path, mask: str) -> Dataset:
+    """Return a dataset with a mask on it, made where it does not stand."""
+    if mask == "none":
+        return open_dataset(plain)
+    path = plain.with_name(f"{plain.name}-{mask}")
+    if not path.exists():
+        rules = dataclasses.replace(open_dataset(plain).rules, mask=mask)
+        convert([plain], path, rules=rules)
+    return open_dataset(path)
+
+
+def published_images(deduplicated: bool) -> Make:
+    """Return what reads the published payload images with their own test split.
+
+    One in ten training images is for validation, by seed. Deduplicated, an image that training
+    has under the same label is no test image, and no image is there twice.
+    """
+
+    def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+        path = work / f"data/l7-{'once' if deduplicated else 'published'}-{seed}"
+        if path.exists():
+            return open_dataset(path)
+        sets = [np.load(captures / f"ustc/session_l7_28x28/{n}.npz") for n in ("train", "test")]
+        classes = [str(name) for name in sets[0]["classes"]]
+        images = np.concatenate([each["images"] for each in sets]).reshape(-1, 784)
+        labels = np.concatenate([each["labels"] for each in sets]).astype(np.int64)
+        split = np.repeat(np.array(["train", "test"]), [len(each["labels"]) for each in sets])
+        drawn = np.random.Generator(np.random.Philox(seed)).random(len(split)) < 0.1
+        split = np.where((split == "train") & drawn, "validation", split)
+        if deduplicated:
+            keys = np.concatenate([images, labels[:, None].astype(np.uint8)], axis=1)
+            _, first = np.unique(keys, axis=0, return_index=True)
+            kept = np.sort(first)
+            images, labels, split = images[kept], labels[kept], split[kept]
+        order = np.argsort(np.array(classes))
+        place = np.argsort(order)
+        return _write_images(path, images, place[labels], [classes[k] for k in order], split, seed)
+
+    return make
+
+
+def _write_images(path, images, labels, classes, split, seed: int) -> Dataset:
+    table, tiles = stream_sessions("images", images)
+    columns = {
+        "label": [classes[label] for label in labels],
+        "binary_label": pa.nulls(len(labels), pa.string()),
+        "content_hash": hex_names(content_digests(tiles, table["tiles"].to_numpy())),
+        "split": split.tolist(),
+    }
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values, pa.string()))
+    rules = ReadingRules(layout="ustc28", layers="payload").to_dict()
+    return _write(path, table, tiles, None, {"rules": rules, "classes": classes, "seed": seed})
+
+
+def _write(path, table: pa.Table, tiles, packets: pa.Table | None, manifest: dict) -> Dataset:
+    half = path.with_name(path.name + ".part")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    counts = table["tiles"].to_numpy().astype(np.int64)
+    place = table.column_names.index("first_tile")
+    table = table.set_column(place, "first_tile", pa.array(np.cumsum(counts) - counts))
+    with DatasetWriter(half) as writer:
+        writer.append(tiles, packets if packets is not None else pa.table({}))
+        writer.finish(table, manifest)
+    half.rename(path)
+    return open_dataset(path)
+
+
+def protocols(work: pathlib.Path, captures: pathlib.Path, seed: int, split: str) -> Dataset:
+    """Return the 16 protocols, sessions on their ports only, with nothing hidden."""
+    path = work / f"data/protocols-{split.replace('/', '_')}-{seed}"
+    if not path.exists():
+        labels = work / "protocols.csv"
+        write_labels(labels, protocol_rows(captures))
+        convert(
+            [captures / "protocols"],
+            path,
+            rules=ReadingRules(),
+            split=split,
+            seed=seed,
+            labels=labels,
+        )
+    return open_dataset(path)
+
+
+def protocol_rows(captures: pathlib.Path) -> list[tuple[str, str, str, str]]:
+    """Return rows of a label table: the sessions of each capture that its manifest speaks of."""
+    rows = []
+    with open(captures / "protocols/manifest.csv", newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            ports = [each.split("/") for each in row["ports"].split() if "/" in each]
+            told = " or ".join(f"({protocol} and port {port})" for protocol, port in ports)
+            rows.append((row["path"], told, row["label"], "Benign"))
+    return rows
+
+
+def write_labels(path: pathlib.Path, rows: list[tuple[str, str, str, str]]) -> None:
+    """Write a label table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(("capture", "filter", "label", "binary_label"))
+        table.writerows(rows)
+
+
+def by_capture(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+    """Return the protocols split by capture, ports hidden."""
+    split = "capture:70/10/20"
+    return masked(protocols(work, captures, seed, split).path, PORTS_HIDDEN)
+
+
+def by_source(train_on: str) -> Make:
+    """Return what trains on one project's captures and tests on the other's, ports hidden."""
+
+    def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+        path = work / f"data/protocols-from-{train_on}-{seed}"
+        if not path.exists():
+            whole = protocols(work, captures, seed, "capture:85/15/0")
+            split = np.asarray(whole.table["split"].to_pylist(), object)
+            names = whole.table["capture"].to_pylist()
+            away = np.array([not name.split("/")[-1].startswith(train_on) for name in names])
+            split[away] = "test"
+            test = np.bincount(whole.labels[away], minlength=len(whole.classes))
+            train = np.bincount(whole.labels[split == "train"], minlength=len(whole.classes))
+            asked = (test >= LEAST_TEST) & (train >= LEAST_TRAIN)
+            rewrite(whole, path, np.flatnonzero(asked[whole.labels]), split)
+        return masked(path, PORTS_HIDDEN)
+
+    return make
+
+
+def families_left_out(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+    """Return malicious and benign sessions; the test has families that training has not."""
+    path = work / f"data/malicious-{seed}"
+    if not path.exists():
+        labels = work / "malicious.csv"
+        with open(MALWARE_LABELS, newline="", encoding="utf-8") as stream:
+            rows = [tuple(row.values()) for row in csv.DictReader(stream)]
+        benign = [row for row in protocol_rows(captures) if row[0] not in ATTACKS]
+        write_labels(labels, [*rows, *benign])
+        whole = work / f"data/malicious-whole-{seed}"
+        if not whole.exists():
+            convert(
+                [captures / "malware", captures / "protocols"],
+                whole,
+                rules=ReadingRules(),
+                split="capture:70/10/20",
+                near_duplicates="drop:0.9",  # one capture repeats one attempt 1,562 times
+                seed=seed,
+                labels=labels,
+            )
+        data = open_dataset(whole)
+        split = np.asarray(data.table["split"].to_pylist(), object)
+        malicious = data.task_labels("binary") == 1
+        families = np.unique(data.labels[malicious])
+        rng = np.random.Generator(np.random.Philox(seed))
+        left_out = rng.permutation(families)[: len(families) // LEFT_OUT]
+        out = malicious & np.isin(data.labels, left_out)
+        known = malicious & ~out
+        split[out] = "test"
+        # Of the families that are known, what the draw of captures gave to the test is not asked.
+        chosen = rng.random(len(split)) < 0.15
+        used = split != "unused"
+        split[known] = np.where(chosen[known], "validation", "train")
+        rewrite(data, path, np.flatnonzero(used), split)
+    return masked(path, HOSTS_HIDDEN)
+
+
+def rewrite(source: Dataset, path: pathlib.Path, rows: np.ndarray, split: np.ndarray) -> Dataset:
+    """Write some sessions of a dataset with another split.
+
+    Args:
+        rows: int [n], sorted; labels that none of them has are no classes any more.
+        split: object [N], of all sessions of the source.
+    """
+    table = source.table.take(rows)
+    place = table.column_names.index("split")
+    table = table.set_column(place, "split", pa.array(split[rows].tolist(), pa.string()))
+    kept = np.zeros(len(source), bool)
+    kept[rows] = True
+    tiles = np.repeat(kept, source.tile_counts)
+    manifest = {
+        key: source.manifest[key] for key in ("rules", "mask_version", "seed", "labels", "split")
+    }
+    manifest["classes"] = sorted(pc.unique(table["label"]).to_pylist())
+    return _write(
+        path, table, source.tiles[tiles], source.packets.filter(pa.array(tiles)), manifest
+    )
+
+
+def cells() -> list[Cell]:
+    """Return all cells, in the order of the record."""
+    twenty = "USTC-TFC2016, 20 classes"
+    found = [Cell(f"ustc/{mask}", f"{twenty}, hidden: {mask}", ustc(mask)) for mask in MASKS]
+    found.append(
+        Cell(
+            "ustc/payload",
+            f"{twenty}, payload alone",
+            ustc("none", layers="payload"),
+            changes=PAYLOAD_ONLY,
+        )
+    )
+    trio = "Neris, Virut, Nsis-ay"
+    found += [
+        Cell(f"trio/{mask}", f"{trio}, hidden: {mask}", ustc(mask, classes=TRIO), changes=FEW)
+        for mask in MASKS
+    ]
+    found += [
+        Cell(
+            f"ustc/{key}",
+            f"6 classes of several hosts, by {said}, hidden: {HOSTS_HIDDEN}",
+            ustc(HOSTS_HIDDEN, f"{key}:70/10/20", SEVERAL_HOSTS),
+            changes=FEW,
+        )
+        for key, said in (("host", "host"), ("time", "time block"))
+    ]
+    stream = {**PAYLOAD_ONLY, **MANY}
+    found += [
+        Cell("l7/published", "USTC payload images, as published", published_images(False)),
+        Cell("l7/once", "USTC payload images, each once", published_images(True)),
+    ]
+    found[-2:] = [dataclasses.replace(cell, changes=stream) for cell in found[-2:]]
+    found += [
+        Cell("protocols/capture", "16 protocols by capture, ports hidden", by_capture, changes=FEW),
+        *(
+            Cell(
+                f"protocols/{source}",
+                f"protocols, trained on {source}'s captures alone, ports hidden",
+                by_source(source),
+                changes=FEW,
+            )
+            for source in ("suricata", "zeek")
+        ),
+        Cell(
+            "malicious",
+            f"malicious or benign, families left out, hidden: {HOSTS_HIDDEN}",
+            families_left_out,
+            "binary",
+            FEW,
+        ),
+    ]
+    return found

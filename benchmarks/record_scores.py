@@ -1,0 +1,219 @@
+"""Train and score everything on one cell of the record with one seed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from record_cells import Cell
+
+from xai_traffic.data.store import Dataset
+from xai_traffic.evaluation.base_rates import base_rates
+from xai_traffic.evaluation.baseline_problem import Judged
+from xai_traffic.evaluation.baselines import judge_baselines
+from xai_traffic.evaluation.evaluate import predict_split
+from xai_traffic.evaluation.score_intervals import Draws, mcnemar
+from xai_traffic.evaluation.scores import score
+from xai_traffic.evaluation.split_units import unit_name, units_of
+from xai_traffic.training.config import load_config
+from xai_traffic.training.loop import train
+from xai_traffic.training.run import load_run
+
+NETWORKS = ("vit", "xception", "vgg19")
+TOGETHER = "the three, mean"
+SMALL_CNNS = {"cnn 28x28": "28x28", "cnn 1d": "1d"}
+PERMUTED, UNTRAINED = "vit, labels permuted", "vit, untrained"
+QUIET = {"log.images": 0, "log.heat_maps_every": 0, "checkpoint.keep": 1}
+POWER = pathlib.Path("/sys/class/powercap")
+
+
+def score_cell(
+    cell: Cell, dataset: Dataset, work: pathlib.Path, seed: int, size: str
+) -> Iterator[dict]:
+    """Yield one record for each classifier; those of networks hold differences to baselines.
+
+    Args:
+        cell: what is asked.
+        dataset: of the cell and seed.
+        work: runs go into a folder of it, and are not trained again where they stand.
+        seed: of networks, baselines and bootstrap.
+        size: word of the configs: cpu, or one for a GPU.
+    """
+    folder = work / "runs" / cell.name.replace("/", "-") / str(seed)
+    stream = dataset.rules.layout == "ustc28"
+    judged: list[tuple[str, Judged]] = []
+    for name in NETWORKS:
+        judged.append(
+            ("network", _network(cell, name, f"{cell.task},{size}", dataset, folder, seed))
+        )
+    members = [one for _, one in judged]
+    judged.append(("network", _mean(members)))
+    for name, variant in SMALL_CNNS.items():
+        options = {"model.options": {"strung": not stream}}
+        words = f"{cell.task},{variant}"
+        made = _network(cell, "cnn", words, dataset, folder, seed, name=name, **options)
+        judged.append(("baseline", made))
+    for made in judge_baselines(dataset, cell.task, seed=seed):
+        judged.append(("baseline", made))
+    if not seed:
+        words = f"{cell.task},{size}"
+        control = _network(
+            cell,
+            "vit",
+            words,
+            dataset,
+            folder,
+            seed,
+            name=PERMUTED,
+            **{"data.permute_labels": True},
+        )
+        judged.append(("control", control))
+        judged.append(("control", _untrained(folder / "vit", dataset)))
+    yield from _records(cell, dataset, seed, judged)
+
+
+def _network(
+    cell: Cell,
+    family: str,
+    words: str,
+    dataset: Dataset,
+    folder: pathlib.Path,
+    seed: int,
+    name: str = "",
+    **changes,
+) -> Judged:
+    name = name or family
+    path = folder / name.replace(" ", "-").replace(",", "")
+    wanted = {**QUIET, **cell.changes, **changes, "data.path": dataset.path, "seed": seed}
+    trained = train(load_config(f"configs/{family}.py:{words}", **wanted), path)
+    run = load_run(path)
+    predict_split(run, "test", dataset)  # compiles
+    began, before = time.perf_counter(), joules()
+    labels, probabilities = predict_split(run, "test", dataset)
+    seconds, after = time.perf_counter() - began, joules()
+    spent = "" if before is None or after is None else f"{after - before:.1f} J"
+    return Judged(
+        name, labels, probabilities, trained["seconds"], seconds, run.parameter_count, spent
+    )
+
+
+def joules() -> float | None:
+    """Return what the processors have spent so far by their own count, None where none can be read.
+
+    It starts again at zero now and then: a difference below zero means nothing.
+    """
+    spent = []
+    for path in POWER.glob("intel-rapl:[0-9]*"):
+        if path.name.count(":") == 1:  # a package; those inside it count the same again
+            with contextlib.suppress(OSError, ValueError):
+                spent.append(int((path / "energy_uj").read_text()) / 1e6)
+    return sum(spent) if spent else None
+
+
+def _untrained(path: pathlib.Path, dataset: Dataset) -> Judged:
+    """Judge by the run's network as it was before the first step."""
+    run = load_run(path)
+    fresh = dataclasses.replace(run, variables=run.model.init(jax.random.key(run.config.seed)))
+    began = time.perf_counter()
+    labels, probabilities = predict_split(fresh, "test", dataset)
+    seconds = time.perf_counter() - began
+    return Judged(UNTRAINED, labels, probabilities, 0.0, seconds, run.parameter_count)
+
+
+def _mean(members: list[Judged]) -> Judged:
+    return Judged(
+        TOGETHER,
+        members[0].labels,
+        np.mean([one.probabilities for one in members], axis=0),
+        sum(one.training_seconds for one in members),
+        sum(one.seconds for one in members),
+        sum(one.parameters or 0 for one in members),
+    )
+
+
+def _records(
+    cell: Cell, dataset: Dataset, seed: int, judged: list[tuple[str, Judged]]
+) -> Iterator[dict]:
+    rows = dataset.rows("test")
+    units = units_of(dataset, rows)
+    classes = dataset.task_classes(cell.task)
+    draws = Draws(judged[0][1].labels, units, len(classes), seed)
+    binary = _binary(cell, dataset)
+    for kind, one in judged:
+        predictions = one.probabilities.argmax(-1)
+        whole = score(one.labels, one.probabilities, classes)
+        record = {
+            "cell": cell.name,
+            "seed": seed,
+            "kind": kind,
+            "model": one.name,
+            "train": len(dataset.rows("train")),
+            "test": len(rows),
+            "units": draws.count,
+            "unit": unit_name(dataset),
+            "leaky": bool(dataset.leaky(cell.task)),
+            **draws.interval(predictions),
+            "expected_calibration_error": whole["expected_calibration_error"],
+            "training_seconds": round(one.training_seconds, 2),
+            "sessions_per_second": round(len(rows) / one.seconds) if one.seconds else None,
+            "parameters": one.parameters,
+            "detail": one.detail,
+        }
+        if binary is not None:
+            record["binary"] = _detector(one, binary, units, seed)
+        if kind == "network":
+            record["ahead_of"] = {
+                other.name: {
+                    **draws.difference(predictions, other.probabilities.argmax(-1)),
+                    "mcnemar": mcnemar(one.labels, predictions, other.probabilities.argmax(-1)),
+                }
+                for kind_, other in judged
+                if kind_ == "baseline"
+            }
+            record["confused"] = _confused(whole, classes)
+        yield record
+
+
+def _binary(cell: Cell, dataset: Dataset) -> np.ndarray | None:
+    """Return 1 for classes of malware and 0 for benign ones, None where some are neither."""
+    if cell.task == "binary":
+        return np.array([0, 1])
+    pairs = set(
+        zip(
+            dataset.table["label"].to_pylist(),
+            dataset.table["binary_label"].to_pylist(),
+            strict=True,
+        )
+    )
+    sides = dict(pairs)
+    if len(sides) < len(pairs) or set(sides.values()) != {"Benign", "Malware"}:
+        return None
+    return np.array([sides.get(name) == "Malware" for name in dataset.classes], int)
+
+
+def _detector(one: Judged, side: np.ndarray, units: np.ndarray, seed: int) -> dict:
+    """Return the scores of the same classifier as a detector of malware.
+
+    The probabilities of a side's classes are added up, and the larger sum is the verdict.
+    """
+    malware = one.probabilities[:, side == 1].sum(1)
+    alerts, labels = malware > one.probabilities[:, side == 0].sum(1), side[one.labels]
+    draws = Draws(labels, units, 2, seed)
+    return {**draws.interval(alerts.astype(int)), **base_rates(alerts, labels == 1)}
+
+
+def _confused(whole: dict, classes: list[str], most: int = 5) -> list[dict]:
+    """Return the pairs of classes that are taken for each other most often."""
+    matrix = np.array(whole["confusion_matrix"])
+    both = np.triu(matrix + matrix.T, 1)
+    order = np.argsort(-both, axis=None, kind="stable")[:most]
+    pairs = [np.unravel_index(place, both.shape) for place in order if both.flat[place]]
+    return [
+        {"classes": [classes[a], classes[b]], "sessions": int(both[a, b]), "of": len(matrix)}
+        for a, b in pairs
+    ]
