@@ -180,6 +180,20 @@ def test_evaluate_writes_scores_and_plots(folder, capsys):
     assert plots == {"confusion_matrix.png", "per_class.png", "reliability.png"}
 
 
+def test_evaluate_forges_the_split(folder, capsys):
+    run = folder / "run"
+    assert main(["evaluate", str(run), "--forge", "all,none", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((run / "forged-test.json").read_text())
+    every, nothing = printed["forgeries"]
+    assert every["changed_packets"] == 1 and nothing["changed_packets"] == 0
+    assert set(nothing["drop"]["accuracy"].values()) == {0.0}
+    assert main(["evaluate", str(run)]) == 0
+    written = json.loads((run / "evaluation-test.json").read_text())
+    assert written["accuracy"] == pytest.approx(printed["unforged"]["accuracy"]["value"])
+    assert written["macro_f1"] == pytest.approx(printed["unforged"]["macro_f1"]["value"])
+
+
 def test_compare_reads_what_train_and_evaluate_wrote(folder, capsys):
     assert main(["evaluate", str(folder / "run")]) == 0
     assert main(["compare", str(folder), "--json"]) == 0

@@ -62,12 +62,20 @@ def carry_forward(after: np.ndarray, before: np.ndarray, cover: Cover, grown: np
     at = cover.field
     checksum = old[np.arange(len(rows)), at].astype(np.int32) << 8
     checksum |= old[np.arange(len(rows)), at + 1]
-    total = ((~checksum & 0xFFFF) + delta) % 0xFFFF
+    new = renewed(checksum, delta, cover.udp)
+    write_words(after, rows, at, np.where(differs, new, checksum))
+
+
+def renewed(checksums: np.ndarray, delta: np.ndarray, udp: np.ndarray) -> np.ndarray:
+    """Return checksums int [n] after the sum of the words that they cover grew by `delta`.
+
+    A UDP checksum of 0 is none and stays.
+    """
+    total = ((~checksums & 0xFFFF) + delta) % 0xFFFF
     # Of the two zeros of one's complement a sum of words that are not all zero gives 65535.
-    renewed = 0xFFFF - np.where(total == 0, 0xFFFF, total)
-    renewed = np.where(cover.udp & (renewed == 0), 0xFFFF, renewed)
-    differs &= ~(cover.udp & (checksum == 0))
-    write_words(after, rows, at, np.where(differs, renewed, checksum))
+    new = 0xFFFF - np.where(total == 0, 0xFFFF, total)
+    new = np.where(udp & (new == 0), 0xFFFF, new)
+    return np.where(udp & (checksums == 0), 0, new)
 
 
 def _word_sum(tiles: np.ndarray, where: np.ndarray, start: np.ndarray) -> np.ndarray:

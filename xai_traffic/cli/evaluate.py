@@ -30,16 +30,38 @@ def add(verbs) -> None:
     verb.add_argument(
         "--limit", type=int, metavar="N", help="of --explanations: N sessions drawn at random"
     )
+    verb.add_argument(
+        "--forge",
+        metavar="NAME,NAME",
+        help="measure instead what a change of network costs: addresses, ports, times, ttl, "
+        "sequence, joined by '+', or all",
+    )
+    verb.add_argument(
+        "--checksums",
+        choices=("repaired", "offloaded"),
+        help="of --forge: carried forward (default), or left to the initiator's network card",
+    )
+    verb.add_argument("--seed", type=int, metavar="N", help="of --forge: another network (0)")
     add_json(verb)
     verb.set_defaults(run=_run)
 
 
 def _run(options, _) -> int:
-    from xai_traffic.report.evaluation import write_evaluation, write_explanation_metrics
+    from xai_traffic.report.evaluation import (
+        write_evaluation,
+        write_explanation_metrics,
+        write_forged,
+    )
     from xai_traffic.training.run import load_run
 
     if (options.methods or options.limit is not None) and not options.explanations:
         print("xai-traffic evaluate: --methods and --limit are of --explanations", file=sys.stderr)
+        return WRONG_USAGE
+    if (options.checksums or options.seed is not None) and options.forge is None:
+        print("xai-traffic evaluate: --checksums and --seed are of --forge", file=sys.stderr)
+        return WRONG_USAGE
+    if options.forge is not None and options.explanations:
+        print("xai-traffic evaluate: --forge or --explanations, not both", file=sys.stderr)
         return WRONG_USAGE
     run = load_run(options.run_folder)
     if options.explanations:
@@ -48,6 +70,17 @@ def _run(options, _) -> int:
             run, options.split, options.data, methods=methods, limit=options.limit
         )
         show_explanations(result)
+        return _written(result, path, options)
+    if options.forge is not None:
+        result, path = write_forged(
+            run,
+            options.forge.split(","),
+            options.split,
+            options.data,
+            checksums=options.checksums or "repaired",
+            seed=options.seed or 0,
+        )
+        show_forged(result, sys.stderr if options.json else sys.stdout)
         return _written(result, path, options)
     result, path = write_evaluation(run, options.split, options.data)
     names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc", "expected_calibration_error")
@@ -59,6 +92,32 @@ def _run(options, _) -> int:
     for reason in result["leaky"]:
         log.warning("LEAKY: %s", reason)
     return _written(result, path, options)
+
+
+def show_forged(result: dict, stream=None) -> None:
+    """Print what each forgery costs in accuracy and macro-F1, beside the unforged scores."""
+    about = (
+        f"{result['split']}: {result['sessions']} sessions, mask {result['mask']}, checksums "
+        f"{result['checksums']}" + ", LEAKY" * bool(result["leaky"])
+    )
+    scores = ("accuracy", "macro_f1")
+    lines = [("unforged", *(s for key in scores for s in (_range(result["unforged"][key]), "")))]
+    for row in result["forgeries"]:
+        cells = ((_range(row[key]), _range(row["drop"][key])) for key in scores)
+        lines.append((row["forgery"], *(cell for pair in cells for cell in pair)))
+    show_table(
+        f"{about}: per cent, with 95 % intervals over {result['units']} units (a {result['unit']})",
+        ("forged", "accuracy", "drop", "macro-F1", "drop"),
+        lines,
+        stream=stream,
+    )
+    for reason in result["leaky"]:
+        log.warning("LEAKY: %s", reason)
+
+
+def _range(found: dict) -> str:
+    mean, low, high = (100 * found[key] for key in ("value", "low", "high"))
+    return f"{mean:.2f} ({low:.2f}, {high:.2f})"
 
 
 def show_explanations(result: dict) -> None:

@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from xai_traffic.capture.idx import is_image_set, labels_beside, read_images, read_labels, stem_of
 from xai_traffic.capture.images import STREAM, STREAM_TILES
+from xai_traffic.capture.mixing import mix
 from xai_traffic.capture.reader import capture_name, find_captures
 from xai_traffic.capture.records import SESSION, TILE
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.tables import PACKET_SCHEMA, TIME, session_table
-from xai_traffic.data.column_hashes import mix
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import facts_of_file
 from xai_traffic.data.labels import label_by_folder

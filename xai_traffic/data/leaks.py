@@ -40,7 +40,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xai_traffic.data.column_hashes import hash_five_tuples, hash_names, hash_texts, mix
+from xai_traffic.capture.mixing import mix
+from xai_traffic.data.column_hashes import hash_five_tuples, hash_names, hash_texts
 from xai_traffic.data.split import PLACES, SPLITS, SplitSpec, parse_split
 from xai_traffic.errors import ConfigError
 

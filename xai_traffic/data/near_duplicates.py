@@ -29,8 +29,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xai_traffic.capture.mixing import mix
 from xai_traffic.capture.records import TILE
-from xai_traffic.data.column_hashes import mix
 from xai_traffic.data.deal import by_first_appearance
 from xai_traffic.data.spool import consecutive
 from xai_traffic.errors import ConfigError

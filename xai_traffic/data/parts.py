@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 import pyarrow as pa
 
+from xai_traffic.capture.mixing import mix
 from xai_traffic.capture.reader import capture_name
 from xai_traffic.capture.records import ENDS
 from xai_traffic.capture.rules import ReadingRules
@@ -25,7 +26,6 @@ from xai_traffic.capture.sessions import (
     session_table,
 )
 from xai_traffic.data.account import NO_LABEL, UNLABELLED, Entry
-from xai_traffic.data.column_hashes import mix
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import FileFacts
 from xai_traffic.data.labels import LabelRule, apply_label_table

@@ -10,7 +10,8 @@ from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.evaluate import evaluate_split, own_dataset
 from xai_traffic.evaluation.explainer_benchmark import benchmark_explainers
 from xai_traffic.evaluation.explanations import explanation_metrics
-from xai_traffic.report.plots import write_evaluation_plots
+from xai_traffic.evaluation.forged import evaluate_forged
+from xai_traffic.report.plots import forged_drops, mark_leaky, write_evaluation_plots
 from xai_traffic.training.logging import EventWriter, cut_events
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
@@ -41,6 +42,35 @@ def write_evaluation(
         for name in ("accuracy", "macro_f1", "mcc", "expected_calibration_error"):
             events.scalar(f"evaluation/{name}", result[name], step=run.step)
     write_json(path, result)  # last: where it stands, all stands
+    return result, path
+
+
+def write_forged(
+    run: Run,
+    forgeries: Sequence[str],
+    split: str = "test",
+    data: str | pathlib.Path | None = None,
+    *,
+    checksums: str = "repaired",
+    seed: int = 0,
+) -> tuple[dict, pathlib.Path]:
+    """Score a run on a split that is forged; write `RUN/forged-<split>.json` and `.png`.
+
+    Args:
+        run, split, data: as for `write_evaluation`.
+        forgeries, checksums, seed: as for `evaluate_forged`.
+
+    Returns:
+        (what `evaluation.forged.evaluate_forged` returns, path of the JSON file).
+    """
+    dataset = open_dataset(data) if data else own_dataset(run)
+    result = evaluate_forged(run, dataset, forgeries, split, checksums=checksums, seed=seed)
+    path = run.path / f"forged-{split}.json"
+    figure = forged_drops(result)
+    if result["leaky"]:
+        mark_leaky(figure, split)
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+    write_json(path, result)
     return result, path
 
 
