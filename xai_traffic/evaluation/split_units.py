@@ -23,7 +23,7 @@ FIVE_TUPLE = "5-tuple of a capture"
 
 def unit_name(dataset: Dataset) -> str:
     """Return what the split of a dataset deals out, in words."""
-    return UNITS.get(dataset.manifest["split"].partition(":")[0], FIVE_TUPLE)
+    return UNITS.get((dataset.manifest.get("split") or "").partition(":")[0], FIVE_TUPLE)
 
 
 def units_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
