@@ -53,7 +53,18 @@ def test_version_names_the_core(capsys):
 
 @pytest.mark.parametrize(
     "verb",
-    ["convert", "audit", "train", "evaluate", "compare", "classify", "explain", "lab", "demo"],
+    [
+        "convert",
+        "audit",
+        "train",
+        "calibrate",
+        "evaluate",
+        "compare",
+        "classify",
+        "explain",
+        "lab",
+        "demo",
+    ],
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as leaving:
@@ -168,6 +179,24 @@ def test_train_again_says_what_stands(folder, capsys):
     assert re.fullmatch("[0-9a-f]{64}", result["params_sha256"])
 
 
+def test_train_leaves_the_run_calibrated_once(folder, capsys):
+    path = folder / "run" / "calibration.json"
+    record = json.loads(path.read_text())
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert record["params_sha256"] == result["best_params_sha256"]
+    assert record["sessions"] == len(xt.open_dataset(folder / "dataset").rows("validation"))
+    assert not record["unknown"]["on"]
+    before = path.stat().st_mtime_ns
+    command = ["train", "--config", "configs/vit.py:multiclass,debug"]
+    command += [f"--config.data.path={folder / 'dataset'}", "--workdir", str(folder / "run")]
+    assert main(command) == 0
+    assert path.stat().st_mtime_ns == before
+    path.unlink()
+    assert main(command) == 0
+    assert json.loads(path.read_text()) == record
+    assert "calibrated, temperature" in capsys.readouterr().err
+
+
 def test_evaluate_writes_scores_and_plots(folder, capsys):
     assert main(["evaluate", str(folder / "run"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -177,7 +206,8 @@ def test_evaluate_writes_scores_and_plots(folder, capsys):
     assert written["sessions"] == len(dataset.rows("test"))
     assert {"accuracy", "macro_f1", "mcc", "per_class", "confusion_matrix"} <= set(written)
     plots = {path.name for path in (folder / "run" / "evaluation-test").iterdir()}
-    assert plots == {"confusion_matrix.png", "per_class.png", "reliability.png"}
+    drawn = ("confusion_matrix", "per_class", "reliability", "risk_coverage", "prediction_sets")
+    assert plots == {f"{name}.png" for name in drawn}
 
 
 def test_evaluate_forges_the_split(folder, capsys):
@@ -241,7 +271,7 @@ def test_classify_prints_a_line_a_session(folder, capsys):
         sessions.table["source"].to_pylist(),
         strict=True,
     ):
-        assert set(line) == VERDICT_KEYS
+        assert set(line) == VERDICT_KEYS | {"prediction_set"}  # `train` left the run calibrated
         assert (line["session"], line["source"]) == (session, source)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line["first_time"])
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)

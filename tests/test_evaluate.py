@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 from explained_run import write_capture
+from scipy.special import softmax
 from small_dataset import CLASSES, make_dataset
 
 from xai_traffic.capture.rules import ReadingRules
@@ -34,19 +35,22 @@ def pretend(dataset, classes=CLASSES, *, path=pathlib.Path("run"), task="multicl
         classes: of the run, in the order of its logits; CLASSES must be among them.
     """
 
-    def predict(images):
+    def logits(images):
         planted = (images[:, 2, 0].astype(int) - 60) // 60
         place = np.array([classes.index(name) for name in CLASSES])
-        return np.eye(len(classes), dtype=np.float32)[place[planted]]
+        return 200 * np.eye(len(classes), dtype=np.float32)[place[planted]]
 
     return types.SimpleNamespace(
         path=path,
+        calibration=None,
         config=types.SimpleNamespace(data=types.SimpleNamespace(path=dataset.path)),
         task=task,
         rules=ReadingRules(**rules),
         classes=list(classes),
         dataset={"manifest_sha256": manifest_sha256(dataset)},
-        predict=predict,
+        logits=logits,
+        probabilities=lambda logits: softmax(logits, axis=-1),
+        predict=lambda images: softmax(logits(images), axis=-1),
         parameter_count=1,
         step=7,
     )
@@ -72,7 +76,7 @@ def test_classes_are_matched_by_name_not_by_place(dataset, split):
 def test_the_binary_task_takes_the_binary_labels(dataset):
     run = pretend(dataset, task="binary")
     run.classes = ["Benign", "Malware"]
-    run.predict = lambda images: np.tile(np.float32([0.25, 0.75]), (len(images), 1))
+    run.logits = lambda images: np.tile(np.float32([0, 1]), (len(images), 1))
     result = evaluate(run, "test", dataset)
     benign = int((dataset.labels[dataset.rows("test")] == 0).sum())
     assert result["confusion_matrix"] == [[0, benign], [0, result["sessions"] - benign]]
@@ -118,7 +122,7 @@ def test_written_again_it_replaces_and_hostile_names_are_drawn(dataset, tmp_path
         result, path = write_evaluation(run)
     assert json.loads(path.read_text()) == result
     assert path == run.path / "evaluation-test.json"
-    names = {"confusion_matrix.png", "per_class.png", "reliability.png"}
+    names = {"confusion_matrix.png", "per_class.png", "reliability.png", "risk_coverage.png"}
     assert {plot.name for plot in (run.path / "evaluation-test").iterdir()} == names
     scores_per_class({HOSTILE: {"f1": 1.0, "support": 3}}).canvas.draw()
     # One file of events: TensorBoard would show every point of two twice.
@@ -129,7 +133,7 @@ def test_every_session_gets_its_verdict_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr(classifying, "BATCH", 2)  # five sessions: two whole batches and a rest
     capture = write_capture(tmp_path / "a.pcap", sessions=5)
     sessions = read_capture(capture)
-    run = types.SimpleNamespace(rules=ReadingRules(), classes=["b", "a"])
+    run = types.SimpleNamespace(rules=ReadingRules(), classes=["b", "a"], calibration=None)
     run.read = lambda path: read_capture(path)
 
     def predict(images):

@@ -39,6 +39,13 @@ def add(verbs) -> None:
         help="judge a session of a pipe that had no packet for so long by the packets' times; 0: "
         "judge every session at its end alone, as in files (default 60)",
     )
+    verb.add_argument(
+        "--unknown",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="call sessions unknown that look like nothing that was learnt, by the rule that "
+        "`xai-traffic calibrate` made (default: where it was made with --unknown)",
+    )
     add_community_id_seed(verb, "the run's")
     verb.set_defaults(run=_run)
 
@@ -55,6 +62,7 @@ def _seconds(text: str) -> float:
 
 def _run(options, _) -> int:
     from xai_traffic.capture.reader import find_captures
+    from xai_traffic.evaluation.answers import asks_unknown
     from xai_traffic.evaluation.classify import classify
     from xai_traffic.training.interruption import Interruption
     from xai_traffic.training.run import load_run
@@ -62,6 +70,7 @@ def _run(options, _) -> int:
     if not options.captures and not options.list:
         return no_captures("classify")
     run = load_run(options.run_folder, community_id_seed=options.community_id_seed)
+    asks_unknown(run, options.unknown)  # refused once, and not with every capture
     missing: list[CaptureError] = []
     captures = find_captures(options.captures, missing, options.list)
     for error in missing:
@@ -80,6 +89,7 @@ def _run(options, _) -> int:
                     name,
                     quiet_after=options.quiet_after,
                     stop=lambda: interruption.asked,
+                    unknown=options.unknown,
                 ):
                     print(json.dumps(verdict), flush=True)
             except XaiTrafficError as error:

@@ -6,6 +6,7 @@ import json
 import pathlib
 import sys
 
+from xai_traffic.cli.confidence import show_confidence, show_open_set
 from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json
 from xai_traffic.terminal import log, show_table
 
@@ -42,6 +43,14 @@ def add(verbs) -> None:
         help="of --forge: carried forward (default), or left to the initiator's network card",
     )
     verb.add_argument("--seed", type=int, metavar="N", help="of --forge: another network (0)")
+    verb.add_argument(
+        "--open-set",
+        nargs="?",
+        const="",
+        metavar="DATASET",
+        help="score instead how well the run tells what it has never seen: the classes of the "
+        "split that training had none of, or those of another dataset",
+    )
     add_json(verb)
     verb.set_defaults(run=_run)
 
@@ -52,6 +61,7 @@ def _run(options, _) -> int:
         write_explanation_metrics,
         write_forged,
     )
+    from xai_traffic.report.open_set import write_open_set
     from xai_traffic.training.run import load_run
 
     if (options.methods or options.limit is not None) and not options.explanations:
@@ -63,7 +73,16 @@ def _run(options, _) -> int:
     if options.forge is not None and options.explanations:
         print("xai-traffic evaluate: --forge or --explanations, not both", file=sys.stderr)
         return WRONG_USAGE
+    if options.open_set is not None and (
+        options.explanations or options.forge is not None or options.data
+    ):
+        print("xai-traffic evaluate: --open-set goes with --split alone", file=sys.stderr)
+        return WRONG_USAGE
     run = load_run(options.run_folder)
+    if options.open_set is not None:
+        result, path = write_open_set(run, options.split, options.open_set)
+        show_open_set(result)
+        return _written(result, path, options)
     if options.explanations:
         methods = options.methods and tuple(options.methods.split(","))
         result, path = write_explanation_metrics(
@@ -89,6 +108,7 @@ def _run(options, _) -> int:
         ("score", "value"),
         [(name, result[name]) for name in names if result[name] is not None],
     )
+    show_confidence(result["confidence"], options.split, ", LEAKY" * bool(result["leaky"]))
     for reason in result["leaky"]:
         log.warning("LEAKY: %s", reason)
     return _written(result, path, options)

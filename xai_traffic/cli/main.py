@@ -11,6 +11,7 @@ from xai_traffic import __version__
 from xai_traffic.cli import (
     audit,
     benchmark_explainers,
+    calibrate,
     classify,
     compare,
     convert,
@@ -72,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    ways = (convert, audit, train, evaluate, compare, classify, explain)
+    ways = (convert, audit, train, calibrate, evaluate, compare, classify, explain)
     for verb in (*ways, lab, benchmark_explainers, demo):
         verb.add(verbs)
     return parser

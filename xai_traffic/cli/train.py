@@ -8,6 +8,7 @@ import pathlib
 import sys
 
 from xai_traffic.cli.options import DONE, FAILED, WRONG_USAGE, add_json
+from xai_traffic.errors import XaiTrafficError
 from xai_traffic.terminal import log, printable
 
 
@@ -54,9 +55,37 @@ def _run(options, overrides) -> int:
     if options.sweep or options.sweep_list or options.sweep_point is not None:
         return _run_sweep(options, overrides)
     result = train(parse_flags(options.config, overrides), options.workdir)
+    calibrate_trained(options.workdir, result)
     if options.json:
         print(json.dumps(result))
     return DONE
+
+
+def calibrate_trained(folder: pathlib.Path, result: dict) -> None:
+    """Calibrate a run that was just trained, unless it is: one more pass over its validation split.
+
+    Many processes leave it to `xai-traffic calibrate`, and so do controls on permuted labels, whose
+    probabilities mean nothing. What fails here costs nothing of the run.
+    """
+    import jax
+
+    from xai_traffic.evaluation.calibrate import calibrate, write_calibration
+    from xai_traffic.training.calibration import read_calibration
+    from xai_traffic.training.run import load_run, read_config
+
+    config = read_config(folder)
+    if jax.process_count() > 1 or config.data.permute_labels:
+        return
+    try:
+        stands = read_calibration(folder)
+        if stands and stands.record["params_sha256"] == result["best_params_sha256"]:
+            return
+        made = calibrate(load_run(folder, calibrated=False), limit=config.data.limit)
+        write_calibration(folder, made)
+    except (XaiTrafficError, jax.errors.JaxRuntimeError) as error:
+        log.warning("%s is not calibrated: %s", printable(folder), printable(error))
+        return
+    log.info("%s: calibrated, %s", printable(folder), made.record["temperature_rule"])
 
 
 def _run_sweep(options, overrides) -> int:
@@ -75,6 +104,9 @@ def _run_sweep(options, overrides) -> int:
     outcomes = train_sweep(points, options.workdir)
     if options.json:
         print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
+    for outcome in outcomes:
+        if outcome.fault is None:
+            calibrate_trained(pathlib.Path(outcome.run), outcome.result)
     failed = [outcome for outcome in outcomes if outcome.fault is not None]
     for outcome in failed:
         log.error("failed: point %d, %s", outcome.point, printable(outcome.run))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from scipy import sparse
 
 RESAMPLES = 2000
 LOW, HIGH = 0.025, 0.975
+WILSON = 1.959964**2
+"""Squared quantile of the normal distribution at HIGH."""
 
 _AT_ONCE = 1 << 21
 """Numbers drawn at once where there are many columns."""
@@ -74,6 +78,67 @@ def ratio_interval(
         "high": float(high),
         "sessions": len(above),
     }
+
+
+def unit_intervals(
+    statistics: Callable[[np.ndarray], np.ndarray],
+    units: np.ndarray,
+    *,
+    strata: np.ndarray | None = None,
+    above: Sequence[int] = (),
+    seed: int = 0,
+) -> list[dict[str, float | None]]:
+    """Return each statistic as `interval` has a mean, by drawing units of sessions.
+
+    Args:
+        statistics: of rows int [n], in rising order and with repetitions, float [S]; NaN where
+            there is none.
+        units: int [N]; sessions of one unit are drawn together.
+        strata: int [N], of which the units are drawn apart (a unit that is in two of them counts
+            as two); one by default.
+        above: the statistics, from 0, that noise can only raise, such as a calibration error: their
+            draws lie too high, and are moved by how far their mean does, though not below 0.
+    """
+    strata = np.zeros(len(units), np.int64) if strata is None else strata
+    kinds, place = np.unique(np.stack([strata, units]), axis=1, return_inverse=True)
+    place = place.reshape(-1)
+    of_stratum = [np.flatnonzero(kinds[0] == stratum) for stratum in np.unique(strata)]
+    rng = np.random.Generator(np.random.Philox(seed))
+    every = np.arange(len(units))
+    found = np.asarray(statistics(every), np.float64)
+    drawn = np.empty((RESAMPLES, len(found)))
+    counts = np.zeros(kinds.shape[1], np.int64)
+    for row in drawn:
+        for own in of_stratum:
+            counts[own] = np.bincount(rng.integers(0, len(own), len(own)), minlength=len(own))
+        row[:] = statistics(np.repeat(every, counts[place]))
+    results = []
+    for number, (value, draws) in enumerate(zip(found, drawn.T, strict=True)):
+        draws = draws[np.isfinite(draws)]
+        if not np.isfinite(value) or not len(draws):
+            results.append({"mean": None, "low": None, "high": None})
+            continue
+        low, high = np.quantile(draws, (LOW, HIGH))
+        if number in above:
+            low, high = np.maximum([low, high] + value - draws.mean(), 0)
+        results.append({"mean": float(value), "low": float(low), "high": float(high)})
+    return results
+
+
+def widened(found: dict[str, float | None], units: int) -> dict[str, float | None]:
+    """Return the interval of a part of sessions that is not a point where it is all or none.
+
+    No draw of sessions that are all alike differs; Wilson's interval (JASA 1927) does not claim
+    more than so many can show.
+
+    Args:
+        found: of `unit_intervals`.
+        units: that were drawn from.
+    """
+    most = WILSON / (units + WILSON)
+    if found["mean"] == 1:
+        return {**found, "low": 1 - most}
+    return {**found, "high": most} if found["mean"] == 0 else found
 
 
 def _draws(count: int, seed: int) -> np.ndarray:

@@ -18,8 +18,13 @@ def reliability(
     Returns:
         (confidence [bins], accuracy [bins], count [bins]); means are 0 in an empty bin.
     """
-    confidence = probabilities.max(-1)
-    correct = probabilities.argmax(-1) == labels
+    return binned(probabilities.max(-1), probabilities.argmax(-1) == labels, bins)
+
+
+def binned(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `reliability` does, of confidences float [N] and whether they held, bool [N]."""
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)
     most = np.maximum(count, 1)
@@ -34,5 +39,9 @@ def expected_calibration_error(
     labels: np.ndarray, probabilities: np.ndarray, bins: int = 15
 ) -> float:
     """Return the mean gap of confidence and accuracy over bins (Guo et al. 2017, equation 3)."""
-    confidence, accuracy, count = reliability(labels, probabilities, bins)
+    return binned_error(*reliability(labels, probabilities, bins))
+
+
+def binned_error(confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray) -> float:
+    """Return the calibration error of bins, each float [bins], of `reliability`."""
     return float((count * np.abs(confidence - accuracy)).sum() / max(count.sum(), 1))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from xai_traffic.capture.sessions import Sessions
 from xai_traffic.capture.streaming import QUIET_AFTER, SessionStream
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import XaiTrafficError
+from xai_traffic.evaluation.answers import answers, asks_unknown, needs_features
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
 
@@ -28,6 +30,7 @@ def classify(
     live: bool | None = None,
     quiet_after: float = QUIET_AFTER,
     stop: Callable[[], bool] = lambda: False,
+    unknown: bool | None = None,
 ) -> Iterator[dict]:
     """Yield one verdict for each session of a capture, as JSON values, in the order of their ends.
 
@@ -40,18 +43,30 @@ def classify(
         capture: path, "-" for standard input.
         name: what the verdicts call the capture, its path by default.
         live, quiet_after, stop: see `SessionStream`.
+        unknown: whether a session that looks like nothing that was learnt is called "unknown"; None
+            leaves that to the run's calibration. See `answers` for the keys that it brings.
 
     Raises:
         CaptureError: nothing of the capture can be read.
+        RunError: unknown sessions are asked for, and the run is not calibrated.
         XaiTrafficError: behind the last verdict: the rest of the capture could not be read.
     """
+    unknown = asks_unknown(run, unknown)
+    features = needs_features(run, unknown)
     stream = SessionStream(capture, run.rules, name, live=live, quiet_after=quiet_after, stop=stop)
     with contextlib.closing(stream):
         if stream.live:
-            run.warm_up()  # while the stream's thread reads: compiling takes seconds
+            # While the stream's thread reads: compiling takes seconds.
+            run.warm_up(features=features)
         for sessions in stream:
-            for rows, probabilities in judge(run, sessions, np.arange(len(sessions))):
-                yield from verdicts(run, sessions, rows, probabilities)
+            every = np.arange(len(sessions))
+            if run.calibration is None:
+                for rows, probabilities in judge(run, sessions, every):
+                    yield from verdicts(run, sessions, rows, probabilities)
+                continue
+            for rows, logits, found in judge_further(run, sessions, every, features=features):
+                said = answers(run, logits, found, unknown)
+                yield from verdicts(run, sessions, rows, run.probabilities(logits), said)
     if stream.fault:
         raise XaiTrafficError(stream.fault)
     if stream.stopped and not stream.live:
@@ -70,14 +85,38 @@ def judge(
         description: shown with the progress; None shows none.
     """
     layout = model_layout(data.rules.layout)
-    starts = range(0, len(rows), BATCH)
-    for start in progress(starts, description) if description else starts:
-        part = rows[start : start + BATCH]
+    for part in _batches(rows, description):
         yield part, run.predict(data.images(part, layout))
 
 
+def judge_further(
+    run: Run,
+    data: Sessions | Dataset,
+    rows: np.ndarray,
+    description: str | None = None,
+    *,
+    features: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """Yield as `judge` does (rows, logits float32 [n, K], and features float32 [n, D] or None)."""
+    layout = model_layout(data.rules.layout)
+    for part in _batches(rows, description):
+        images = data.images(part, layout)
+        judged = run.logits_and_features(images) if features else (run.logits(images), None)
+        yield part, *judged
+
+
+def _batches(rows: np.ndarray, description: str | None) -> Iterator[np.ndarray]:
+    starts = range(0, len(rows), BATCH)
+    for start in progress(starts, description) if description else starts:
+        yield rows[start : start + BATCH]
+
+
 def verdicts(
-    run: Run, sessions: Sessions | Dataset, rows: np.ndarray, probabilities: np.ndarray
+    run: Run,
+    sessions: Sessions | Dataset,
+    rows: np.ndarray,
+    probabilities: np.ndarray,
+    more: Iterable[dict] | None = None,
 ) -> Iterator[dict]:
     """Yield `capture`, `session`, endpoints, times (RFC 3339), counts, `label`, `probability`...
 
@@ -90,16 +129,17 @@ def verdicts(
         sessions: where the rows come from.
         rows: int64 [n], rows of `sessions.table`.
         probabilities: float32 [n, K].
+        more: for each row, what else is said (see `answers`); its `label` counts.
     """
+    more = itertools.repeat({}) if more is None else more
     table = sessions.table.take(rows)
     for name in ("first_time", "last_time"):
         # Python's datetime ends at microseconds; the integers keep the nanoseconds.
         table = table.set_column(
             table.schema.get_field_index(name), name, table[name].cast("int64")
         )
-    for row, probability in zip(
-        table.to_pylist(), np.asarray(probabilities, np.float64), strict=True
-    ):
+    judged = zip(table.to_pylist(), np.asarray(probabilities, np.float64), strict=True)
+    for (row, probability), said in zip(judged, more, strict=False):
         best = int(probability.argmax())
         yield {
             **{name: row[name] for name in _IDENTITY},
@@ -114,6 +154,7 @@ def verdicts(
                 name: round(float(p), 6) for name, p in zip(run.classes, probability, strict=True)
             },
             **{name: row[name] for name in _CIRCUMSTANCES},
+            **said,
         }
 
 

@@ -6,14 +6,19 @@ import numpy as np
 
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.classify import judge
+from xai_traffic.evaluation.classify import judge, judge_further
+from xai_traffic.evaluation.confidence import assess_confidence
 from xai_traffic.evaluation.scores import score
+from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.run import Run
 
 
 def evaluate(run: Run, split: str = "test", dataset: Dataset | None = None) -> dict:
-    """Return the scores of a run on one split (see `scores.score`), with what they were made from.
+    """Return the scores of a run on one split, with what they were made from.
+
+    They are those of `scores.score`, by calibrated probabilities where the run is calibrated, and
+    `confidence`: see `confidence.assess_confidence`.
 
     Args:
         run: a trained run.
@@ -64,8 +69,9 @@ def check_rules(run: Run, dataset: Dataset) -> None:
 
 
 def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Return (scores, labels int32 [N], probabilities float32 [N, K]); see `evaluate`."""
-    labels, probabilities = predict_split(run, split, dataset)
+    """Return (scores, labels int32 [N], logits float32 [N, K], not calibrated); see `evaluate`."""
+    labels, logits, _ = judge_split(run, split, dataset)
+    units = units_of(dataset, dataset.rows(split))
     result = {
         "run": str(run.path),
         "step": run.step,
@@ -76,22 +82,56 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
         "mask": dataset.rules.mask,
         "leaky": dataset.leaky(run.task),
         "parameters": run.parameter_count,
-        **score(labels, probabilities, run.classes),
+        **score(labels, run.probabilities(logits), run.classes),
+        "confidence": {
+            "unit": unit_name(dataset),
+            **assess_confidence(labels, logits, run.classes, units, run.calibration),
+        },
     }
-    return result, labels, probabilities
+    return result, labels, logits
 
 
 def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return (labels int32 [N] into the run's classes, probabilities float32 [N, K])."""
+    labels, rows = _labelled(run, split, dataset)
+    parts = [found for _, found in judge(run, dataset, rows, f"judge {split}")]
+    return labels, np.concatenate(parts)
+
+
+def judge_split(
+    run: Run,
+    split: str,
+    dataset: Dataset,
+    *,
+    rows: np.ndarray | None = None,
+    features: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return labels int32 [N] into the run's classes, and what the network says of them.
+
+    Args:
+        rows: of the dataset's table, all of the split by default.
+        features: whether to return the penultimate activations.
+
+    Returns:
+        labels, logits float32 [N, K] that are not calibrated, and features float32 [N, D] or None.
+    """
+    labels, rows = _labelled(run, split, dataset, rows)
+    parts = list(judge_further(run, dataset, rows, f"judge {split}", features=features))
+    _, logits, found = zip(*parts, strict=True)
+    return labels, np.concatenate(logits), np.concatenate(found) if features else None
+
+
+def _labelled(
+    run: Run, split: str, dataset: Dataset, rows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels int32 [N] into the run's classes, and the rows that they are of."""
     check_rules(run, dataset)
     names = dataset.task_classes(run.task)
     unknown = sorted(set(names) - set(run.classes))
     if unknown:
         raise RunError(f"the run does not know the data's classes {', '.join(unknown)}")
-    rows = dataset.rows(split)
+    rows = dataset.rows(split) if rows is None else rows
     if not len(rows):
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
     place = np.array([run.classes.index(name) for name in names], np.int32)
-    labels = place[dataset.task_labels(run.task)[rows]]
-    parts = [found for _, found in judge(run, dataset, rows, f"judge {split}")]
-    return labels, np.concatenate(parts)
+    return place[dataset.task_labels(run.task)[rows]], rows

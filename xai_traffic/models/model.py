@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -15,6 +16,9 @@ from xai_traffic.ops.tiles import GRID, SIDE
 
 CUTS = (2, 8, 16, 32)
 """Packets that sessions are cut to where empty ones cost nothing: each is compiled."""
+
+HEADS = ("head", "predictions")
+"""What the networks call their last dense layer."""
 
 Variables = dict[str, Any]
 Activations = dict[str, jax.Array]
@@ -92,6 +96,25 @@ class Model:
                 logits are those of the dense grid, at the cost of the packets that there are.
         """
         return self.module.apply(variables, images, None, False, **self._fast(packing))[0]
+
+    def logits_and_features(
+        self, variables: Variables, images: jax.Array, packing: Packing | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Judge images as `logits` does, and return what the last dense layer reads beside it.
+
+        Returns:
+            logits float32 [B, K], and the penultimate activations float32 [B, D].
+        """
+        read: list[jax.Array] = []
+
+        def listen(layer, arguments, options, context):
+            if context.module.name in HEADS and isinstance(context.module, nn.Dense):
+                read.append(arguments[0])
+            return layer(*arguments, **options)
+
+        with nn.intercept_methods(listen):
+            logits = self.logits(variables, images, packing)
+        return logits, read[-1].astype(jnp.float32)
 
     def apply_train(
         self,

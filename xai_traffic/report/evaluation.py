@@ -31,9 +31,9 @@ def write_evaluation(
         (the scores of `evaluation.evaluate`, path of the JSON file).
     """
     dataset = open_dataset(data) if data else own_dataset(run)
-    result, labels, probabilities = evaluate_split(run, split, dataset)
+    result, labels, logits = evaluate_split(run, split, dataset)
     path = run.path / f"evaluation-{split}.json"
-    plots = write_evaluation_plots(result, labels, probabilities, run.path / f"evaluation-{split}")
+    plots = write_evaluation_plots(result, labels, logits, run.path / f"evaluation-{split}")
     folder = run.path / "events" / f"evaluation-{split}"
     cut_events(folder, -1)  # an earlier evaluation's
     with EventWriter(folder) as events:

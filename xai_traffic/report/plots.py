@@ -1,4 +1,4 @@
-"""Plots of an evaluation: confusion matrix, scores per class, reliability."""
+"""Plots of an evaluation: confusion matrix, scores per class, and how far to believe verdicts."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from xai_traffic.evaluation.calibration import reliability
+from xai_traffic.report.confidence_plots import (
+    reliability_diagram,
+    risk_coverage_curve,
+    sets_per_class,
+)
 from xai_traffic.training.pictures import confusion_matrix, label
 
 
 def write_evaluation_plots(
-    result: dict, labels: np.ndarray, probabilities: np.ndarray, out: pathlib.Path
+    result: dict, labels: np.ndarray, logits: np.ndarray, out: pathlib.Path
 ) -> list[pathlib.Path]:
     """Write the plots of one evaluation as PNG and return their paths.
 
     Args:
-        result: what `evaluation.scores.score` returned.
+        result: what `evaluation.evaluate.evaluate` returned.
         labels: int32 [N].
-        probabilities: float32 [N, K].
+        logits: float32 [N, K], not calibrated.
         out: folder, made where it is missing.
     """
     out.mkdir(parents=True, exist_ok=True)
     figures = {
         "confusion_matrix": confusion_matrix(result["confusion_matrix"], result["classes"]),
         "per_class": scores_per_class(result["per_class"]),
-        "reliability": reliability_diagram(
-            labels, probabilities, result["expected_calibration_error"]
-        ),
+        "reliability": reliability_diagram(labels, logits, result["confidence"]),
+        "risk_coverage": risk_coverage_curve(result["confidence"]),
     }
+    if "sets" in result["confidence"]:
+        figures["prediction_sets"] = sets_per_class(result["confidence"]["sets"])
     paths = []
     for name, figure in figures.items():
         if result.get("leaky"):
@@ -60,26 +65,6 @@ def scores_per_class(per_class: dict[str, dict]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_xlabel("F1")
     axes.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def reliability_diagram(labels: np.ndarray, probabilities: np.ndarray, error: float) -> Figure:
-    """Draw accuracy over confidence, with the share of sessions in each bin below."""
-    confidence, accuracy, count = reliability(labels, probabilities)
-    full = count > 0
-    figure = Figure(figsize=(5.0, 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-    above.plot(confidence[full], accuracy[full], "o-", color="#3b6ea5")
-    above.set_ylabel("accuracy")
-    above.set_ylim(0, 1.02)
-    above.set_title(f"expected calibration error {error:.4f}", fontsize=10)
-    edges = np.linspace(0, 1, len(count) + 1)
-    below.bar(edges[:-1], count / max(count.sum(), 1), np.diff(edges), align="edge", color="0.6")
-    below.set_xlabel("confidence")
-    below.set_ylabel("sessions")
-    below.set_xlim(0, 1)
     return figure
 
 

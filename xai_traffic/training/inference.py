@@ -31,14 +31,23 @@ def compile_judge(model: Model) -> Callable:
     return jax.jit(model.logits)
 
 
-def judge_images(judge: Callable, model: Model, variables: Any, images: np.ndarray) -> np.ndarray:
+def compile_features(model: Model) -> Callable:
+    """Return one for `judge_images` that gives the penultimate activations beside the logits."""
+    return jax.jit(model.logits_and_features)
+
+
+def judge_images(judge: Callable, model: Model, variables: Any, images: np.ndarray) -> Any:
     """Return the logits of images uint8 or float [N, 128, 128, 1], float32 [N, K].
 
     Args:
-        judge: of `compile_judge`.
+        judge: of `compile_judge`; of `compile_features`, then (logits, features float32 [N, D])
+            are returned.
     """
-    found = [np.zeros((0, model.num_classes), np.float32)]
-    running: deque[tuple[jax.Array, int]] = deque()
+    if not len(images):
+        like = jax.eval_shape(judge, variables, np.zeros((1, 128, 128, 1), np.uint8), None)
+        return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), like)
+    found = []
+    running: deque[tuple[Any, int]] = deque()
     for part, packing in _packed(model, images) if model.packs else _dense(images):
         size = packing.head.shape[0] if packing else DENSE[len(images) > DENSE[-1] // 2]
         filled = np.zeros((size, *part.shape[1:]), part.dtype)
@@ -46,7 +55,8 @@ def judge_images(judge: Callable, model: Model, variables: Any, images: np.ndarr
         running.append((judge(variables, filled, packing), len(part)))
         if len(running) > AHEAD:
             found.append(_fetch(*running.popleft()))
-    return np.concatenate(found + [_fetch(*batch) for batch in running])
+    found += [_fetch(*batch) for batch in running]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
 def warm_up(judge: Callable, model: Model, variables: Any) -> None:
@@ -55,8 +65,8 @@ def warm_up(judge: Callable, model: Model, variables: Any) -> None:
         judge_images(judge, model, variables, np.full((size, 128, 128, 1), 255, np.uint8))
 
 
-def _fetch(logits: jax.Array, count: int) -> np.ndarray:
-    return np.asarray(logits)[:count]
+def _fetch(judged: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], judged)
 
 
 def _dense(images: np.ndarray) -> Iterator[tuple[np.ndarray, None]]:

@@ -276,7 +276,7 @@ def parameters_of(path: str, like: dict[str, Any]) -> dict[str, Any]:
         RunError: the other run cannot be loaded.
         ConfigError: its parameters do not fit; the message names them.
     """
-    run = load_run(path)
+    run = load_run(path, calibrated=False)
     ours, theirs = (
         {
             jax.tree_util.keystr(place, simple=True, separator="/"): tuple(leaf.shape)

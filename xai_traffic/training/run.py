@@ -24,9 +24,10 @@ from xai_traffic.models import Model, build
 from xai_traffic.parallel.compilation import use_compilation_cache
 from xai_traffic.parallel.sharding import shapes_at
 from xai_traffic.terminal import log, printable
+from xai_traffic.training.calibration import Calibration, read_calibration
 from xai_traffic.training.checkpoint import Checkpoints
-from xai_traffic.training.inference import compile_judge, judge_images, warm_up
-from xai_traffic.training.state import count_parameters
+from xai_traffic.training.inference import compile_features, compile_judge, judge_images, warm_up
+from xai_traffic.training.state import count_parameters, params_sha256
 
 CONFIG, READING, RESULT, CHECKPOINTS = "config.json", "reading.json", "result.json", "checkpoints"
 """What a run's folder holds, beside metrics.csv and events."""
@@ -46,6 +47,7 @@ class Run:
         model: the network.
         variables: its parameters and batch statistics, float32.
         step: training step they are of.
+        calibration: what `xai-traffic calibrate` found; None where it was not asked.
     """
 
     path: pathlib.Path
@@ -57,6 +59,7 @@ class Run:
     model: Model
     variables: dict[str, Any] = dataclasses.field(repr=False)
     step: int
+    calibration: Calibration | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -66,6 +69,10 @@ class Run:
     @functools.cached_property
     def _judge(self):
         return compile_judge(self.model)
+
+    @functools.cached_property
+    def _judge_features(self):
+        return compile_features(self.model)
 
     def read(self, path: str | os.PathLike) -> Sessions:
         """Read a capture by the run's own rules; a warning tells why it could not be to its end.
@@ -82,13 +89,28 @@ class Run:
         """Judge images uint8 or float [N, 128, 128] or [N, 128, 128, 1]; float32 [N, K]."""
         return judge_images(self._judge, self.model, self.variables, _with_channel(images))
 
-    def warm_up(self) -> None:
-        """Compile what `logits` runs for any number of images."""
-        warm_up(self._judge, self.model, self.variables)
+    def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits float32 [N, K] and penultimate activations float32 [N, D] of images."""
+        images = _with_channel(images)
+        return judge_images(self._judge_features, self.model, self.variables, images)
+
+    def warm_up(self, *, features: bool = False) -> None:
+        """Compile what `logits`, or `logits_and_features`, runs for any number of images."""
+        judge = self._judge_features if features else self._judge
+        warm_up(judge, self.model, self.variables)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the classes, float32 [N, K]; images as `logits` takes."""
-        return softmax(self.logits(images), axis=-1)
+        """Return the probabilities of the classes, float32 [N, K]; images as `logits` takes.
+
+        They are calibrated where the run is.
+        """
+        return self.probabilities(self.logits(images))
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return what `predict` does, of logits float32 [N, K]."""
+        if self.calibration is not None:
+            return self.calibration.probabilities(logits)
+        return softmax(logits, axis=-1)
 
     def explain(
         self,
@@ -134,16 +156,20 @@ class Run:
         return np.asarray(found.attributions, np.float32)
 
 
-def load_run(path: str | os.PathLike, *, community_id_seed: int | None = None) -> Run:
+def load_run(
+    path: str | os.PathLike, *, community_id_seed: int | None = None, calibrated: bool = True
+) -> Run:
     """Load the best checkpoint of a run, finished or not.
 
     Args:
         path: folder of the run.
         community_id_seed: 0..65535, for the Community IDs of what the run reads; by default its
             dataset's.
+        calibrated: whether to load its calibration, if there is one.
 
     Raises:
-        RunError: the folder is no run, or has no checkpoint yet.
+        RunError: the folder is no run, has no checkpoint yet, or has a calibration of other
+            parameters.
     """
     path = pathlib.Path(path)
     config = read_config(path)
@@ -167,6 +193,9 @@ def load_run(path: str | os.PathLike, *, community_id_seed: int | None = None) -
         variables = checkpoints.restore_variables(
             step, shapes_at(like, here), average=bool(config.optimizer.ema)
         )
+    calibration = read_calibration(path) if calibrated else None
+    if calibration is not None:
+        calibration.check(params_sha256(variables), reading["dataset"]["manifest_sha256"], path)
     return Run(
         path=path,
         config=config,
@@ -177,6 +206,7 @@ def load_run(path: str | os.PathLike, *, community_id_seed: int | None = None) -
         model=model,
         variables=variables,
         step=step,
+        calibration=calibration,
     )
 
 
