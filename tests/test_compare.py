@@ -5,6 +5,9 @@ import io
 import json
 import statistics
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from xai_traffic.cli import main
@@ -221,3 +224,33 @@ def test_an_infinite_loss_is_no_score(tmp_path, capsys):
     assert main(["compare", str(tmp_path), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["runs"]
     assert row["validation/loss"] is None and row["validation/accuracy"] == 0.5
+
+
+def write_said(folder, rows, labels, verdicts):
+    """Write the verdicts that an evaluation leaves behind."""
+    names = np.array(["a", "b"], object)
+    columns = {"row": rows, "unit": rows, "label": names[labels], "verdict": names[verdicts]}
+    pq.write_table(pa.table(columns), folder / "verdicts-test.parquet")
+
+
+def test_runs_on_the_same_sessions_stand_in_pairs(tmp_path, capsys):
+    rows = np.arange(200)
+    labels = rows % 2
+    for name, wrong in (("far", 60), ("near", 4), ("other", 0)):
+        write_run(tmp_path / name, 0.9, test={"accuracy": 0.9})
+        verdicts = np.where(rows < wrong, 1 - labels, labels)
+        kept = slice(None) if name != "other" else slice(1, None)
+        write_said(tmp_path / name, rows[kept], labels[kept], verdicts[kept])
+    (pair,) = compare([tmp_path]).pairs
+    near, far = pair["classifiers"]
+    assert (near["name"], far["name"], pair["sessions"]) == ("near", "far", 200)
+    assert near["accuracy"]["value"] == 0.98 and far["behind"]["accuracy"]["value"] == 0.28
+    assert far["mcnemar"] == {"only_first": 56, "only_second": 0, "p": pytest.approx(2 / 2**56)}
+    assert main(["compare", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "the same 200 sessions" in shown and "98.00 (96.00, 99.50)" in shown
+    assert "28.00 (22.00, 34.00)" in shown and "< 0.0001" in shown
+    (tmp_path / "near" / "verdicts-test.parquet").write_bytes(b"PAR1")
+    found = compare([tmp_path])
+    assert not found.pairs
+    assert any("verdicts-test.parquet cannot be read" in warning for warning in found.warnings)

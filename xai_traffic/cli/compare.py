@@ -18,7 +18,9 @@ def add(verbs) -> None:
         description="Print one table of runs: what tells them apart, how far they are, their best "
         "validation scores, and their test scores where `xai-traffic evaluate` wrote them. * is "
         "the best of the scores that may be compared: same task, same sessions. Below it, runs "
-        "that differ in the seed only: mean ± standard deviation.",
+        "that differ in the seed only: mean ± standard deviation; and runs that judged the same "
+        "sessions, each against the best of them, with paired 95 % intervals by bootstrap over "
+        "what the split keeps together, and p by McNemar's exact test.",
     )
     verb.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a folder that holds runs")
     verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
@@ -34,6 +36,12 @@ def add(verbs) -> None:
         metavar="COLUMN",
         help="sort by a column, scores best first: test/macro_f1, or macro_f1, seconds, seed",
     )
+    verb.add_argument(
+        "--baselines",
+        action="store_true",
+        help="train shallow baselines on the runs' datasets and put them beside the runs: majority "
+        "rules, trees, forests and boosted trees, on header fields and on tiles",
+    )
     form = verb.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON on standard output")
     form.add_argument("--csv", action="store_true", help="as CSV, one line a run, every column")
@@ -42,10 +50,14 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.evaluation.compare import compare
-    from xai_traffic.report.comparison import group_table, run_table, to_csv, told_once
+    from xai_traffic.report.comparison import group_table, pair_table, run_table, to_csv, told_once
 
     found = compare(
-        options.runs, split=options.split, over=options.over or ("seed",), sort=options.sort
+        options.runs,
+        split=options.split,
+        over=options.over or ("seed",),
+        sort=options.sort,
+        baselines=options.baselines,
     )
     if options.json:
         print(json.dumps(dataclasses.asdict(found)))
@@ -59,6 +71,8 @@ def _run(options, _) -> int:
         if found.groups:
             title = f"over {', '.join(found.over)}: mean ± standard deviation"
             show_table(title, *group_table(found), stream=sys.stdout)
+        for pair in found.pairs:
+            show_table(*pair_table(pair), stream=sys.stdout)
     for warning in found.warnings:
         log.warning("%s", printable(warning))
     for fault in found.faults:

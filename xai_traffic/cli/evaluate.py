@@ -102,16 +102,60 @@ def _run(options, _) -> int:
         show_forged(result, sys.stderr if options.json else sys.stdout)
         return _written(result, path, options)
     result, path = write_evaluation(run, options.split, options.data)
-    names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc", "expected_calibration_error")
-    show_table(
-        f"{options.split}: {result['sessions']} sessions" + ", LEAKY" * bool(result["leaky"]),
-        ("score", "value"),
-        [(name, result[name]) for name in names if result[name] is not None],
-    )
-    show_confidence(result["confidence"], options.split, ", LEAKY" * bool(result["leaky"]))
+    show_scores(result, leaky := ", LEAKY" * bool(result["leaky"]))
+    if "base_rates" in result:
+        show_base_rates(result["base_rates"], options.split, leaky)
+    show_confidence(result["confidence"], options.split, leaky)
     for reason in result["leaky"]:
         log.warning("LEAKY: %s", reason)
     return _written(result, path, options)
+
+
+def show_scores(result: dict, leaky: str = "") -> None:
+    """Print the scores of a split with their intervals."""
+    intervals = result["intervals"]
+    names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc")
+    show_table(
+        f"{result['split']}: {result['sessions']} sessions, with 95 % intervals over "
+        f"{intervals['units']} units (a {intervals['unit']}){leaky}",
+        ("score", "value", "low", "high"),
+        [
+            (name, *(f"{intervals[name][side]:.4f}" for side in ("value", "low", "high")))
+            for name in names
+            if intervals[name]["value"] is not None
+        ],
+    )
+
+
+def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
+    """Print what a detector's scores become where malware is rare."""
+    if not found["at"]:
+        log.warning("the split has sessions of one side only: no rates where malware is rare")
+        return
+    rates = ((name, _percent(found[f"{name}_rate"])) for name in ("detection", "false_alarm"))
+    told = ", ".join(f"{name.replace('_', ' ')} rate {rate}" for name, rate in rates)
+    show_table(
+        f"{split}: where malware is rare; {told}, per cent{leaky}",
+        ("of the sessions malware", "precision, %", "alerts a day", "of them false"),
+        [
+            (
+                f"{row['prevalence']:g}",
+                _percent(row["precision"]),
+                *(_count(row[name]) for name in ("alerts_a_day", "false_alerts_a_day")),
+            )
+            for row in found["at"]
+        ],
+    )
+    log.info("of %s sessions a day; exact 95 %% intervals", f"{found['sessions_a_day']:,}")
+
+
+def _percent(found: dict) -> str:
+    value, low, high = (found[side] for side in ("value", "low", "high"))
+    return "" if value is None else f"{100 * value:.3g} ({100 * low:.3g}, {100 * high:.3g})"
+
+
+def _count(found: dict) -> str:
+    return "{value:,.0f} ({low:,.0f}, {high:,.0f})".format(**found)
 
 
 def show_forged(result: dict, stream=None) -> None:

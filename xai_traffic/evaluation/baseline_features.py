@@ -30,8 +30,9 @@ def tile_features(problem: Problem, fields: FieldValues | None = None) -> np.nda
 def header_features(problem: Problem, fields: FieldValues) -> np.ndarray:
     """Return the values of all protocol fields as numbers, float64 [N, F].
 
-    Of each field and side its first NUMBER bytes as a number, big-endian, -1 where a session lacks
-    the field; and how long it is, where that differs.
+    Of each field and side its first NUMBER bytes as a number, big-endian and zero behind shorter
+    values (so that texts are in their order), -1 where a session lacks the field; and how long it
+    is, where that differs.
     """
     columns = []
     for own in fields.values.values():

@@ -132,13 +132,14 @@ def widened(found: dict[str, float | None], units: int) -> dict[str, float | Non
     more than so many can show.
 
     Args:
-        found: of `unit_intervals`.
+        found: of `unit_intervals`, or `value` in place of `mean`.
         units: that were drawn from.
     """
     most = WILSON / (units + WILSON)
-    if found["mean"] == 1:
+    value = found["value"] if "value" in found else found["mean"]
+    if value == 1:
         return {**found, "low": 1 - most}
-    return {**found, "high": most} if found["mean"] == 0 else found
+    return {**found, "high": most} if value == 0 else found
 
 
 def _draws(count: int, seed: int) -> np.ndarray:

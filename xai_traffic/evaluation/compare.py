@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xai_traffic.errors import ConfigError, RunError
+from xai_traffic.evaluation.paired import pair_runs
 from xai_traffic.evaluation.run_means import means_over
 from xai_traffic.evaluation.run_summary import (
     SCORES,
@@ -41,6 +42,7 @@ class Comparison:
             those that it may be compared with.
         common: columns and their values that are the same for all runs.
         over: fields of the config that `groups` are taken over.
+        pairs: sets of classifiers on the same sessions, see `paired.pair_runs`.
         groups: one row for each set of finished runs that differ in `over` only: what they share,
             `runs` (how many), `over` (their values), and mean, std and n of each score.
         warnings: what a reader of the table must know.
@@ -52,6 +54,7 @@ class Comparison:
     common: dict[str, Any]
     over: tuple[str, ...]
     groups: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
     warnings: list[str]
     faults: list[str]
 
@@ -62,6 +65,7 @@ def compare(
     split: str = "test",
     over: Sequence[str] = ("seed",),
     sort: str | None = None,
+    baselines: bool = False,
 ) -> Comparison:
     """Put runs side by side: settings that differ, state, validation and test scores.
 
@@ -73,6 +77,7 @@ def compare(
         split: whose evaluations are read.
         over: fields of the config, by dotted key, over which means are taken.
         sort: column to sort by, scores best first; by default runs stand as they were named.
+        baselines: train the shallow baselines on the runs' datasets, to compare with.
 
     Raises:
         ConfigError: no run has the column to sort by, or the field to take means over.
@@ -93,6 +98,7 @@ def compare(
     rows = [_row(run, name, fields, split) for run, name in zip(found, names, strict=True)]
     _mark_best(found, rows, split)
     groups, repeated = means_over(over, found, rows, fields, split)
+    pairs, apart = pair_runs(found, names, split, baselines=baselines)
     if sort:
         rows = _sorted(rows, _column(rows, sort))
     return Comparison(
@@ -101,7 +107,8 @@ def compare(
         common=_common(rows, split),
         over=tuple(over),
         groups=groups,
-        warnings=[*_mixed(found, names, split), *_stale(found, names, split), *repeated],
+        pairs=pairs,
+        warnings=[*_mixed(found, names, split), *_stale(found, names, split), *repeated, *apart],
         faults=faults,
     )
 

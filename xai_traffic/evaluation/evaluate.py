@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.classify import judge, judge_further
 from xai_traffic.evaluation.confidence import assess_confidence
+from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.job import manifest_sha256
@@ -71,7 +74,12 @@ def check_rules(run: Run, dataset: Dataset) -> None:
 def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.ndarray, np.ndarray]:
     """Return (scores, labels int32 [N], logits float32 [N, K], not calibrated); see `evaluate`."""
     labels, logits, _ = judge_split(run, split, dataset)
+    probabilities = run.probabilities(logits)
+    predictions = probabilities.argmax(-1)
     units = units_of(dataset, dataset.rows(split))
+    draws = Draws(labels, units, len(run.classes))
+    intervals = draws.all_scores(predictions, probabilities)
+    per_class = dict(zip(run.classes, intervals.pop("per_class"), strict=True))
     result = {
         "run": str(run.path),
         "step": run.step,
@@ -82,13 +90,25 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
         "mask": dataset.rules.mask,
         "leaky": dataset.leaky(run.task),
         "parameters": run.parameter_count,
-        **score(labels, run.probabilities(logits), run.classes),
+        **score(labels, probabilities, run.classes),
+        "intervals": {
+            "unit": unit_name(dataset),
+            "units": draws.count,
+            **intervals,
+            "per_class": per_class,
+        },
+        **({"base_rates": _base_rates(labels, predictions)} if run.task == "binary" else {}),
         "confidence": {
             "unit": unit_name(dataset),
             **assess_confidence(labels, logits, run.classes, units, run.calibration),
         },
     }
     return result, labels, logits
+
+
+def _base_rates(labels: np.ndarray, predictions: np.ndarray) -> dict:
+    malware = BINARY_CLASSES.index("Malware")
+    return base_rates(predictions == malware, labels == malware)
 
 
 def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

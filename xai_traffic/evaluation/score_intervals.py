@@ -16,9 +16,15 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse, stats
 
-from xai_traffic.evaluation.bootstrap import HIGH, LOW, RESAMPLES
+from xai_traffic.evaluation.bootstrap import HIGH, LOW, RESAMPLES, widened
 
 SCORES = ("accuracy", "macro_f1")
+
+AREA_DRAWS = 400
+"""Draws that areas below curves are taken of: each costs as much as a pass over all sessions."""
+
+_AT_ONCE = 1 << 20
+"""Weights of sessions that are held at once."""
 
 
 class Draws:
@@ -38,11 +44,14 @@ class Draws:
         even = np.full(self.count, 1 / self.count)
         self._drawn = rng.multinomial(self.count, even, RESAMPLES)
 
-    def scores(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each of SCORES for all sessions, then for every draw: float64 [1 + RESAMPLES].
+    def matrices(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the confusion matrix of all sessions, then of every draw.
 
         Args:
             predictions: int [N].
+
+        Returns:
+            float64 [1 + RESAMPLES, K, K], sessions, true class by row.
         """
         size = self.classes**2
         cells = self.labels.astype(np.int64) * self.classes + predictions
@@ -51,19 +60,92 @@ class Draws:
         )
         whole = np.asarray(counts.sum(axis=0)).reshape(1, size)
         drawn = np.asarray((counts.T @ self._drawn.T.astype(np.float64)).T)
-        matrices = np.concatenate([whole, drawn]).reshape(-1, self.classes, self.classes)
+        return np.concatenate([whole, drawn]).reshape(-1, self.classes, self.classes)
+
+    def scores(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each of SCORES for all sessions, then for every draw: float64 [1 + RESAMPLES].
+
+        Args:
+            predictions: int [N].
+        """
+        return scores_of(self.matrices(predictions))
+
+    def all_scores(self, predictions: np.ndarray, probabilities: np.ndarray) -> dict[str, dict]:
+        """Return value, low and high of every score of `scores.score` that a draw has.
+
+        Those of SCORES, `mcc`, `roc_auc` and `pr_auc` (None where they are undefined), and
+        `per_class`, of K classes in turn `precision`, `recall` and `f1`. A draw that lacks a class
+        has no score of it.
+
+        Args:
+            predictions: int [N].
+            probabilities: float [N, K].
+        """
+        matrices = self.matrices(predictions)
+        found = {**scores_of(matrices), "mcc": matthews_of(matrices), **self._areas(probabilities)}
         hits = np.diagonal(matrices, axis1=1, axis2=2)
-        either = matrices.sum(2) + matrices.sum(1)
-        there = either > 0
-        f1 = np.where(there, 2 * hits / np.maximum(either, 1), 0)
-        return {
-            "accuracy": hits.sum(1) / matrices.sum((1, 2)),
-            "macro_f1": f1.sum(1) / there.sum(1),
-        }
+        true, said = matrices.sum(2), matrices.sum(1)
+        with np.errstate(invalid="ignore"):
+            parts = {
+                "precision": hits / said,
+                "recall": hits / true,
+                "f1": 2 * hits / (true + said),
+            }
+        result: dict = {name: _interval(values) for name, values in found.items()}
+        _not_too_sure(result, self.count)
+        result["per_class"] = [
+            {name: _interval(values[:, k]) for name, values in parts.items()}
+            for k in range(self.classes)
+        ]
+        for own, seen, named in zip(result["per_class"], true[0], said[0], strict=True):
+            for name, sessions in (("recall", seen), ("precision", named)):
+                if own[name]["value"] is not None:
+                    own[name] = widened(own[name], int(sessions))
+        return result
+
+    def _areas(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the areas below the ROC and precision-recall curves, one class against the rest.
+
+        Means over classes as `scores.score` takes them, for all sessions and for AREA_DRAWS draws.
+        Weights of the sessions stand for the draws, so that each class is sorted once.
+        """
+        count = np.zeros(1 + AREA_DRAWS)
+        total = {"roc_auc": np.zeros_like(count), "pr_auc": np.zeros_like(count)}
+        for k in range(self.classes):
+            score = np.asarray(probabilities)[:, k]
+            order = np.argsort(-score, kind="stable")
+            starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))  # of equal scores
+            positive = (self.labels == k)[order]
+            if positive.all() or not positive.any():
+                continue
+            step = max(1, _AT_ONCE // len(order))
+            for begin in range(0, len(count), step):
+                part = slice(begin, min(begin + step, len(count)))
+                weight = self._weights(part)[:, order]
+                hits = np.add.reduceat(weight * positive, starts, axis=1)
+                others = np.add.reduceat(weight * ~positive, starts, axis=1)
+                above, false = np.cumsum(hits, axis=1), np.cumsum(others, axis=1)
+                p, n = above[:, -1], false[:, -1]
+                there = (p > 0) & (n > 0)
+                with np.errstate(invalid="ignore"):
+                    roc = ((above - hits / 2) * others).sum(1) / (p * n)
+                    pr = (hits * above / np.maximum(above + false, 1)).sum(1) / p
+                total["roc_auc"][part] += np.where(there, roc, 0)
+                total["pr_auc"][part] += np.where(there, pr, 0)
+                count[part] += there
+        with np.errstate(invalid="ignore"):
+            return {name: values / count for name, values in total.items()}
+
+    def _weights(self, part: slice) -> np.ndarray:
+        """Return how often each session is in all (1), and in each draw: float64 [n, N]."""
+        units = np.concatenate([np.ones((1, self.count), np.int64), self._drawn[: part.stop]])[part]
+        return units[:, self.units].astype(np.float64)
 
     def interval(self, predictions: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of each of SCORES."""
-        return {name: _interval(values) for name, values in self.scores(predictions).items()}
+        found = {name: _interval(values) for name, values in self.scores(predictions).items()}
+        _not_too_sure(found, self.count)
+        return found
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
@@ -71,8 +153,48 @@ class Draws:
         return {name: _interval(ours[name] - theirs[name]) for name in SCORES}
 
 
-def _interval(values: np.ndarray) -> dict[str, float]:
-    low, high = np.quantile(values[1:], (LOW, HIGH))
+def scores_of(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each of SCORES, float64 [R], of confusion matrices [R, K, K]."""
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    either = matrices.sum(2) + matrices.sum(1)
+    there = either > 0
+    f1 = np.where(there, 2 * hits / np.maximum(either, 1), 0)
+    return {
+        "accuracy": hits.sum(1) / matrices.sum((1, 2)),
+        "macro_f1": f1.sum(1) / there.sum(1),
+    }
+
+
+def matthews_of(matrices: np.ndarray) -> np.ndarray:
+    """Return the multiclass Matthews correlation [R] of confusion matrices [R, K, K].
+
+    0 where it is undefined, as in `scores.matthews_correlation`.
+    """
+    true, said, total = matrices.sum(2), matrices.sum(1), matrices.sum((1, 2))
+    right = np.trace(matrices, axis1=1, axis2=2)
+    above = right * total - (true * said).sum(1)
+    below = np.sqrt((total**2 - (said**2).sum(1)) * (total**2 - (true**2).sum(1)))
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _not_too_sure(found: dict[str, dict], units: int) -> None:
+    """Widen the interval of an accuracy of 1 or 0, see `widened`, and of other scores of 1 with it.
+
+    Without an error no draw has one, which does not show that there is none.
+    """
+    accuracy = found["accuracy"] = widened(found["accuracy"], units)
+    if accuracy["value"] == 1:
+        for name, own in found.items():
+            if own["value"] == 1:
+                found[name] = {**own, "low": accuracy["low"]}
+
+
+def _interval(values: np.ndarray) -> dict[str, float | None]:
+    """Return the first value, and low and high of those of the others that there are."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not len(drawn):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.quantile(drawn, (LOW, HIGH))
     return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 

@@ -15,6 +15,10 @@ BEST = "*"
 """Stands behind the best of the scores that may be compared."""
 
 
+LEAST_P = 1e-4
+"""Smaller probabilities are told as such."""
+
+
 def told_once(comparison: Comparison) -> str:
     """Return a line with what is the same for all runs, "" where nothing is."""
     told = [
@@ -47,6 +51,29 @@ def group_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
             row[name] = _spread(group[name], group["runs"])
         rows.append(row)
     return _table(rows, comparison.common)
+
+
+def pair_table(pair: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Return (title, columns, cells) of one set of classifiers on the same sessions, per cent."""
+    title = (
+        f"the same {pair['sessions']} sessions, {pair['units']} units, task {pair['task']}: per "
+        "cent, with 95 % intervals, and how far behind the first"
+    ) + ", LEAKY" * pair["leaky"]
+    columns = ["classifier", "accuracy", "macro-F1", "accuracy behind", "macro-F1 behind", "p"]
+    rows = []
+    for one in pair["classifiers"]:
+        row = [printable(one["name"]), _range(one["accuracy"]), _range(one["macro_f1"])]
+        if "behind" in one:
+            row += [_range(one["behind"][name]) for name in ("accuracy", "macro_f1")]
+            p = one["mcnemar"]["p"]
+            row.append(f"{p:.2g}" if p >= LEAST_P else f"< {LEAST_P:g}")
+        rows.append(row + [""] * (len(columns) - len(row)))
+    return title, columns, rows
+
+
+def _range(found: dict[str, float]) -> str:
+    value, low, high = (100 * found[side] for side in ("value", "low", "high"))
+    return f"{value:.2f} ({low:.2f}, {high:.2f})"
 
 
 def to_csv(comparison: Comparison) -> str:

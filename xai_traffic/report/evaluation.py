@@ -11,6 +11,7 @@ from xai_traffic.evaluation.evaluate import evaluate_split, own_dataset
 from xai_traffic.evaluation.explainer_benchmark import benchmark_explainers
 from xai_traffic.evaluation.explanations import explanation_metrics
 from xai_traffic.evaluation.forged import evaluate_forged
+from xai_traffic.evaluation.verdicts import write_verdicts
 from xai_traffic.report.plots import forged_drops, mark_leaky, write_evaluation_plots
 from xai_traffic.training.logging import EventWriter, cut_events
 from xai_traffic.training.result import write_json
@@ -20,7 +21,7 @@ from xai_traffic.training.run import Run
 def write_evaluation(
     run: Run, split: str = "test", data: str | pathlib.Path | None = None
 ) -> tuple[dict, pathlib.Path]:
-    """Score a run on a split and write `RUN/evaluation-<split>.json`, its plots and events.
+    """Score a run on a split; write `RUN/evaluation-<split>.json`, verdicts, plots and events.
 
     Args:
         run: a trained run.
@@ -41,6 +42,7 @@ def write_evaluation(
             events.png(f"evaluation/{plot.stem}", plot.read_bytes(), step=run.step)
         for name in ("accuracy", "macro_f1", "mcc", "expected_calibration_error"):
             events.scalar(f"evaluation/{name}", result[name], step=run.step)
+    write_verdicts(run, dataset, split, labels, run.probabilities(logits))
     write_json(path, result)  # last: where it stands, all stands
     return result, path
 

@@ -1,0 +1,155 @@
+"""Intervals over units: against scikit-learn, SciPy and by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn import metrics
+
+from xai_traffic.evaluation.base_rates import base_rates
+from xai_traffic.evaluation.bootstrap import RESAMPLES
+from xai_traffic.evaluation.score_intervals import (
+    Draws,
+    matthews_of,
+    mcnemar,
+    over_seeds,
+    scores_of,
+)
+from xai_traffic.evaluation.scores import matthews_correlation, score
+
+
+def sample(seed=0, sessions=300, classes=4, units=40):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, sessions)
+    probabilities = rng.random((sessions, classes)).round(1) + np.eye(classes)[labels] / 2
+    probabilities /= probabilities.sum(1, keepdims=True)
+    return labels, probabilities, rng.integers(0, units, sessions)
+
+
+def test_values_are_those_of_all_sessions():
+    labels, probabilities, units = sample()
+    names = ["a", "b", "c", "d"]
+    whole = score(labels, probabilities, names)
+    found = Draws(labels, units, 4).all_scores(probabilities.argmax(1), probabilities)
+    for name in ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc"):
+        assert found[name]["value"] == pytest.approx(whole[name])
+        assert found[name]["low"] < found[name]["value"] < found[name]["high"]
+    for name, own in zip(names, found["per_class"], strict=True):
+        for part in ("precision", "recall", "f1"):
+            assert own[part]["value"] == pytest.approx(whole["per_class"][name][part])
+
+
+def test_draws_are_scored_as_the_sessions_that_they_repeat():
+    labels, probabilities, units = sample(sessions=60, units=9)
+    predictions = probabilities.argmax(1)
+    draws = Draws(labels, units, 4, seed=3)
+    found, areas = draws.scores(predictions), draws._areas(probabilities)
+    for number in (1, 2, 57):
+        rows = np.repeat(np.arange(60), draws._weights(slice(number, number + 1))[0].astype(int))
+        whole = score(labels[rows], probabilities[rows], ["a", "b", "c", "d"])
+        for name in ("accuracy", "macro_f1"):
+            assert found[name][number] == pytest.approx(whole[name])
+        for name in ("roc_auc", "pr_auc"):
+            assert areas[name][number] == pytest.approx(whole[name])
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40)
+def test_scores_of_matrices(seed):
+    rng = np.random.default_rng(seed)
+    labels, said = rng.integers(0, 3, (2, 20))
+    matrix = metrics.confusion_matrix(labels, said, labels=range(3))[None].astype(float)
+    assert matthews_of(matrix)[0] == pytest.approx(matthews_correlation(labels, said, 3))
+    macro = metrics.f1_score(labels, said, average="macro")
+    assert scores_of(matrix)["macro_f1"][0] == pytest.approx(macro)
+
+
+def test_alike_sessions_of_one_unit_widen_the_interval():
+    rng = np.random.default_rng(1)
+    right = np.repeat(rng.random(30) < 0.7, 20)  # hosts of twenty sessions, all right or all wrong
+    labels = np.zeros(600, int)
+    alone = Draws(labels, np.arange(600), 2).interval(1 - right.astype(int))["accuracy"]
+    hosts = Draws(labels, np.repeat(np.arange(30), 20), 2).interval(1 - right.astype(int))
+    width = {k: v["high"] - v["low"] for k, v in (("s", alone), ("h", hosts["accuracy"]))}
+    assert width["h"] > 3.5 * width["s"]
+    # About the normal interval of thirty draws.
+    share = right.mean()
+    assert width["h"] == pytest.approx(2 * 1.96 * np.sqrt(share * (1 - share) / 30), rel=0.15)
+
+
+def test_a_pair_is_compared_on_the_same_draws():
+    labels, probabilities, units = sample(sessions=500, units=500)
+    said = probabilities.argmax(1)
+    better = said.copy()
+    wrong = np.flatnonzero(said != labels)
+    better[wrong[:10]] = labels[wrong[:10]]
+    draws = Draws(labels, units, 4)
+    found = draws.difference(better, said)["accuracy"]
+    assert found["value"] == pytest.approx(0.02) and 0 < found["low"] < found["high"] < 0.04
+    apart = draws.interval(better)["accuracy"]
+    assert found["high"] - found["low"] < 0.5 * (apart["high"] - apart["low"])
+    assert draws.difference(said, said)["macro_f1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_no_error_proves_little():
+    labels = np.arange(50) % 2
+    found = Draws(labels, np.arange(50), 2).all_scores(labels, np.eye(2)[labels])
+    wilson = stats.binomtest(50, 50).proportion_ci(method="wilson")
+    for name in ("accuracy", "macro_f1", "mcc", "roc_auc"):
+        assert found[name]["high"] == 1
+        assert found[name]["low"] == pytest.approx(wilson.low, abs=1e-6)
+    assert found["per_class"][0]["recall"]["low"] < found["accuracy"]["low"]
+
+
+def test_a_class_that_nobody_has_has_no_score():
+    labels = np.array([0, 0, 1, 1])
+    found = Draws(labels, np.arange(4), 3).all_scores(labels, np.eye(3)[labels])
+    assert found["per_class"][2]["recall"] == {"value": None, "low": None, "high": None}
+
+
+def test_mcnemar_is_exact():
+    labels = np.zeros(20, int)
+    first, second = np.zeros(20, int), np.zeros(20, int)
+    second[:9], first[9:11] = 1, 1
+    found = mcnemar(labels, first, second)
+    assert (found["only_first"], found["only_second"]) == (9, 2)
+    # Twice the chance of two heads or fewer in eleven throws.
+    assert found["p"] == pytest.approx(2 * (1 + 11 + 55) / 2**11)
+    assert mcnemar(labels, first, first)["p"] == 1
+
+
+def test_over_seeds_is_nadeau_and_bengio():
+    values = [0.91, 0.93, 0.92, 0.90, 0.94]
+    found = over_seeds(values, train=700, test=200)
+    reach = stats.t.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 2 / 7)
+    assert found["mean"] == pytest.approx(0.92) and found["seeds"] == 5
+    assert found["high"] - found["mean"] == pytest.approx(reach)
+    assert over_seeds([0.5], 7, 2) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
+
+
+def test_the_base_rate_decides_the_precision():
+    malware = np.repeat([True, False], [100, 1000])
+    alerts = np.concatenate([np.arange(100) < 90, np.arange(1000) < 10])
+    found = base_rates(alerts, malware, prevalences=(1e-2, 1e-4), sessions_a_day=10**6)
+    assert found["detection_rate"]["value"] == 0.9 and found["false_alarm_rate"]["value"] == 0.01
+    often, rare = found["at"]
+    assert often["precision"]["value"] == pytest.approx(0.009 / (0.009 + 0.0099))
+    assert rare["alerts_a_day"]["value"] == pytest.approx(90 + 9999)
+    assert rare["false_alerts_a_day"]["value"] == pytest.approx(9999)
+    for row in found["at"]:
+        for name in ("precision", "alerts_a_day", "false_alerts_a_day"):
+            assert row[name]["low"] < row[name]["value"] < row[name]["high"]
+
+
+def test_no_false_alarm_is_no_proof():
+    found = base_rates(np.repeat([True, False], 100), np.repeat([True, False], 100))
+    assert found["false_alarm_rate"]["high"] == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert found["at"][-1]["precision"]["value"] == 1 and found["at"][-1]["precision"]["low"] < 0.01
+    nothing = base_rates(np.zeros(3, bool), np.zeros(3, bool))
+    assert nothing["detection_rate"] is None and nothing["at"] == []
+
+
+def test_as_many_draws_as_are_said():
+    labels, probabilities, units = sample(sessions=30, units=5)
+    assert len(Draws(labels, units, 4).scores(probabilities.argmax(1))["accuracy"]) == 1 + RESAMPLES
