@@ -27,6 +27,7 @@ from xai_traffic.terminal import configure_logging, log
 
 HERE = pathlib.Path(__file__).parent
 SEEDS = 5
+DIGITS = 6
 
 
 def parse() -> argparse.Namespace:
@@ -48,6 +49,15 @@ def parse() -> argparse.Namespace:
     if not options.markdown and not (options.work and options.captures):
         parser.error("--captures and --work are needed to measure")
     return options
+
+
+def shortened(value):
+    """Return JSON values with numbers of DIGITS digits: further ones say nothing here."""
+    if isinstance(value, dict):
+        return {name: shortened(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shortened(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def main() -> None:
@@ -74,9 +84,9 @@ def main() -> None:
             made = []
             for record in score_cell(cell, dataset, options.work, seed, options.size):
                 made.append({**record, **about})
-                print(json.dumps(record), flush=True)
+                print(json.dumps(shortened(record)), flush=True)
             records += made
-            lines.write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
+            lines.write_text("".join(json.dumps(one) + "\n" for one in map(shortened, records)))
             jax.clear_caches()  # a process that holds thousands of programs runs out of maps
             if not options.keep:
                 shutil.rmtree(options.work / "runs" / cell.name.replace("/", "-") / str(seed))

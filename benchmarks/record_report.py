@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from record_cells import cells
 
+from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.score_intervals import over_seeds
 
 NETWORKS = ("vit", "xception", "vgg19", "the three, mean")
@@ -101,7 +102,7 @@ def _detectors(records: list[dict]) -> str:
     own = [record for record in records if "binary" in record and record["kind"] == "network"]
     if not own:
         return ""
-    rows, at = [], None
+    rows, at = [], []
     for cell, some in _by_cell(own):
         means = {
             record["model"]: _over(some, record["model"], "accuracy", lambda r: r["binary"])["mean"]
@@ -109,14 +110,15 @@ def _detectors(records: list[dict]) -> str:
         }
         best = max(means, key=means.get)
         first = next(r for r in some if r["model"] == best)["binary"]
-        at = first["at"]
+        rates = first["detection"], first["false_alarm"]
+        at = [at_prevalence(*rates, prevalence, SESSIONS_A_DAY) for prevalence in PREVALENCES]
         rows.append(
             [
                 cell.title,
                 best,
                 _shown(_over(some, best, "accuracy", lambda r: r["binary"])),
-                _rate(first["detection_rate"]),
-                _rate(first["false_alarm_rate"]),
+                _rate(first["detection"]),
+                _rate(first["false_alarm"]),
                 *(_rate(one["precision"]) for one in at),
                 f"{at[-1]['false_alerts_a_day']['value']:,.0f} "
                 f"({at[-1]['false_alerts_a_day']['low']:,.0f}, "
@@ -206,7 +208,7 @@ def _shown(found: dict | None, signed: bool = False) -> str:
 def _rate(found: dict | None) -> str:
     if found is None or found["value"] is None:
         return ""
-    return f"{100 * found['value']:.3g} ({100 * found['low']:.2g}, {100 * found['high']:.3g})"
+    return "{:.3g} ({:.3g}, {:.3g})".format(*(100 * found[s] for s in ("value", "low", "high")))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -204,7 +204,9 @@ def _detector(one: Judged, side: np.ndarray, units: np.ndarray, seed: int) -> di
     malware = one.probabilities[:, side == 1].sum(1)
     alerts, labels = malware > one.probabilities[:, side == 0].sum(1), side[one.labels]
     draws = Draws(labels, units, 2, seed)
-    return {**draws.interval(alerts.astype(int)), **base_rates(alerts, labels == 1)}
+    rates = base_rates(alerts, labels == 1, prevalences=())
+    kept = {name: rates[f"{name}_rate"] for name in ("detection", "false_alarm")}
+    return {**draws.interval(alerts.astype(int)), **kept}
 
 
 def _confused(whole: dict, classes: list[str], most: int = 5) -> list[dict]:
@@ -213,7 +215,4 @@ def _confused(whole: dict, classes: list[str], most: int = 5) -> list[dict]:
     both = np.triu(matrix + matrix.T, 1)
     order = np.argsort(-both, axis=None, kind="stable")[:most]
     pairs = [np.unravel_index(place, both.shape) for place in order if both.flat[place]]
-    return [
-        {"classes": [classes[a], classes[b]], "sessions": int(both[a, b]), "of": len(matrix)}
-        for a, b in pairs
-    ]
+    return [{"classes": [classes[a], classes[b]], "sessions": int(both[a, b])} for a, b in pairs]

@@ -42,45 +42,48 @@ def base_rates(
     alerts, malware = np.asarray(alerts, bool), np.asarray(malware, bool)
     detected = _rate(int((alerts & malware).sum()), int(malware.sum()))
     false = _rate(int((alerts & ~malware).sum()), int((~malware).sum()))
-    result = {
+    known = detected is not None and false is not None
+    return {
         "detection_rate": detected,
         "false_alarm_rate": false,
         "sessions_a_day": sessions_a_day,
-        "at": [],
+        "at": [at_prevalence(detected, false, p, sessions_a_day) for p in prevalences if known],
     }
-    if detected is None or false is None:
-        return result
-    bounds = {
-        "value": (detected["value"], false["value"]),
-        "low": (detected["low"], false["high"]),
-        "high": (detected["high"], false["low"]),
+
+
+def at_prevalence(
+    detected: dict[str, float], false: dict[str, float], prevalence: float, sessions_a_day: int
+) -> dict:
+    """Return what detection and false-alarm rates mean at one prevalence.
+
+    Args:
+        detected, false: the rates, each with value, low and high.
+        prevalence: part of all sessions that is malware.
+        sessions_a_day: of the network.
+
+    Returns:
+        one of `at`, see `base_rates`.
+    """
+    worst, best = (detected["low"], false["high"]), (detected["high"], false["low"])
+    bounds = {"value": (detected["value"], false["value"]), "low": worst, "high": best}
+    true = {name: prevalence * rate for name, (rate, _) in bounds.items()}
+    wrong = {name: (1 - prevalence) * rate for name, (_, rate) in bounds.items()}
+    precision = {
+        name: true[name] / (true[name] + wrong[name]) if true[name] + wrong[name] else None
+        for name in bounds
     }
-    for prevalence in prevalences:
-        true = {name: prevalence * d for name, (d, _) in bounds.items()}
-        wrong = {name: (1 - prevalence) * f for name, (_, f) in bounds.items()}
-        few, many = wrong["high"], wrong["low"]  # false alarms are most where precision is lowest
-        result["at"].append(
-            {
-                "prevalence": prevalence,
-                "precision": {
-                    name: true[name] / (true[name] + wrong[name])
-                    if true[name] + wrong[name]
-                    else None
-                    for name in bounds
-                },
-                "alerts_a_day": {
-                    "value": sessions_a_day * (true["value"] + wrong["value"]),
-                    "low": sessions_a_day * (true["low"] + few),
-                    "high": sessions_a_day * (true["high"] + many),
-                },
-                "false_alerts_a_day": {
-                    "value": sessions_a_day * wrong["value"],
-                    "low": sessions_a_day * few,
-                    "high": sessions_a_day * many,
-                },
-            }
-        )
-    return result
+    # False alarms are most where precision is lowest.
+    alarms = {"value": wrong["value"], "low": wrong["high"], "high": wrong["low"]}
+    return {
+        "prevalence": prevalence,
+        "precision": precision,
+        "alerts_a_day": {
+            name: sessions_a_day * (true[name] + alarms[name]) for name in ("value", "low", "high")
+        },
+        "false_alerts_a_day": {
+            name: sessions_a_day * alarms[name] for name in ("value", "low", "high")
+        },
+    }
 
 
 def _rate(hits: int, of: int) -> dict[str, float | int] | None:

@@ -1,0 +1,137 @@
+"""The record: its cells on real captures, its lines and tables from verdicts that are known."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from small_dataset import make_dataset
+
+from xai_traffic.evaluation.baseline_problem import Judged
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Return the modules of the record: cells, scores, report, and the command's."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        names = ("record_cells", "record_scores", "record_report", "record")
+        yield [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def made(parts, captures, tmp_path, name):
+    cell = next(cell for cell in parts[0].cells() if cell.name == name)
+    return cell, cell.make(captures, tmp_path, 0)
+
+
+def captures_of(dataset, split):
+    return set(dataset.table["capture"].take(dataset.rows(split)).to_pylist())
+
+
+def test_another_project_is_asked(parts, captures, tmp_path):
+    _, dataset = made(parts, captures, tmp_path, "protocols/suricata")
+    for split, project in (("train", "suricata"), ("validation", "suricata"), ("test", "zeek")):
+        names = {name.split("/")[-1].split("__")[0] for name in captures_of(dataset, split)}
+        assert names == {project}
+    assert not captures_of(dataset, "train") & captures_of(dataset, "validation")
+    labels = dataset.labels[dataset.rows("test")]
+    assert np.bincount(labels, minlength=len(dataset.classes)).min() >= 20
+    assert not {"STUN", "MySQL", "Modbus"} & set(dataset.classes)
+    assert dataset.rules.mask == "ports" and not dataset.leaky("multiclass")
+
+
+def test_families_are_left_out(parts, captures, tmp_path):
+    cell, dataset = made(parts, captures, tmp_path, "malicious")
+    labels = np.array(dataset.table["label"].to_pylist())
+    malicious = dataset.task_labels("binary") == 1
+    families = {
+        split: set(labels[rows][malicious[rows]])
+        for split in ("train", "validation", "test")
+        for rows in [dataset.rows(split)]
+    }
+    assert all(families.values())
+    every = [name for some in families.values() for name in some]
+    assert len(every) == len(set(every)) == 18
+    assert max(np.sum(labels == name) for name in every) <= parts[0].MOST
+    assert cell.task == "binary" and not dataset.leaky("binary")
+    assert parts[0].ATTACKS[0] not in set(dataset.table["capture"].to_pylist())
+
+
+def test_the_last_fifth_is_later(parts, captures, tmp_path):
+    _, dataset = made(parts, captures, tmp_path, "ustc/time")
+    begin = dataset.table["first_time"].cast("int64").to_numpy()
+    test = np.isin(np.arange(len(dataset)), dataset.rows("test"))
+    for label in range(len(dataset.classes)):
+        own = dataset.labels == label
+        assert begin[own & ~test].max() <= begin[own & test].min()
+        assert (own & test).sum() == -(-own.sum() // 5) or (own & test).sum() == own.sum() // 5
+
+
+@pytest.mark.parametrize("name", ["l7/published", "l7/once"])
+def test_published_images_keep_their_split(parts, captures, tmp_path, name):
+    _, dataset = made(parts, captures, tmp_path, name)
+    published = np.load(captures / "ustc/session_l7_28x28/test.npz")
+    test = dataset.rows("test")
+    images = dataset.images(test)
+    once = name == "l7/once"
+    assert bool(dataset.leaky("multiclass")) != once
+    if not once:
+        np.testing.assert_array_equal(images, published["images"])
+        names = [str(published["classes"][label]) for label in published["labels"]]
+        assert [dataset.classes[label] for label in dataset.labels[test]] == names
+    else:
+        train = {image.tobytes() for image in dataset.images(dataset.rows("train"))}
+        shared = [image.tobytes() in train for image in images]
+        assert 9000 < len(images) < 10004 and np.mean(shared) < 0.01  # under other labels alone
+
+
+def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypatch):
+    cells, scores, report, record = parts
+    dataset = make_dataset(tmp_path / "data", sessions=300)
+    rows = dataset.rows("test")
+    labels = dataset.labels[rows]
+    wrong = labels.copy()
+    wrong[:3] = (wrong[:3] + 1) % 3
+
+    def judged(name, verdicts):
+        return Judged(name, labels, np.eye(3)[verdicts], 2.0, 0.5, 7)
+
+    cell = cells.Cell("trio/none", "three", None)
+    lines = list(
+        scores._records(
+            cell,
+            dataset,
+            0,
+            [
+                ("network", judged("vit", labels)),
+                ("baseline", judged("forest", wrong)),
+                ("control", judged("vit, untrained", wrong * 0)),
+            ],
+        )
+    )
+    network, forest, _ = lines
+    assert network["accuracy"]["value"] == 1 and network["accuracy"]["low"] < 1
+    ahead = network["ahead_of"]["forest"]
+    assert ahead["accuracy"]["value"] == pytest.approx(0.1)
+    assert ahead["mcnemar"] == {"only_first": 3, "only_second": 0, "p": 0.25}
+    assert forest["sessions_per_second"] == 60 and forest["test"] == 30
+    # Of the classes the first is benign, the others are malware: errors inside a side do not count.
+    sides = (labels > 0) == (wrong > 0)
+    assert forest["binary"]["accuracy"]["value"] == pytest.approx(sides.mean())
+    about = {"size": "cpu", "date": "D", "cores": 2, "processor": "P", "system": "S"}
+    about |= {"device": "cpu", "versions": {"jax": "1"}}
+    path = tmp_path / "record.jsonl"
+    path.write_text(
+        "".join(json.dumps(record.shortened({**line, **about})) + "\n" for line in lines)
+    )
+    monkeypatch.setattr(sys, "argv", ["record.py", "--markdown", "--out", str(tmp_path)])
+    record.main()
+    shown = capsys.readouterr().out
+    assert "| vit | forest | +10." in shown and "hidden: none | 30 | 1 | **100.0" in shown
+    assert "S, cpu; jax 1; seeds 0" in shown
