@@ -133,5 +133,6 @@ def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypat
     monkeypatch.setattr(sys, "argv", ["record.py", "--markdown", "--out", str(tmp_path)])
     record.main()
     shown = capsys.readouterr().out
-    assert "| vit | forest | +10." in shown and "hidden: none | 30 | 1 | **100.0" in shown
+    assert "| vit | forest | +10." in shown and "| 30 | 1 | **100.0 (43.9, 100.0)**" in shown
+    assert "hidden: none **LEAKY** |" in shown  # one 5-tuple a capture, in all splits
     assert "S, cpu; jax 1; seeds 0" in shown
