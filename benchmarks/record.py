@@ -82,7 +82,9 @@ def main() -> None:
             log.info("%s, seed %d", cell.name, seed)
             dataset = cell.make(options.captures, options.work, seed)
             made = []
-            for record in score_cell(cell, dataset, options.work, seed, options.size):
+            for record in score_cell(
+                cell, dataset, options.captures, options.work, seed, options.size
+            ):
                 made.append({**record, **about})
                 print(json.dumps(shortened(record)), flush=True)
             records += made

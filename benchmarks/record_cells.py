@@ -47,7 +47,12 @@ ATTACKS = (
 TESTED, MOST = 3, 200
 """One in so many families of malware is for the test, 3 for validation; most sessions of one."""
 
-PAYLOAD_ONLY = {"augment.payload_dropout": 0.0, "augment.header_dropout": 0.0}
+PAYLOAD_ONLY = {"augment.header_bytes": 4, "augment.header_dropout": 0.0}
+"""A protocol is known by the first bytes of its payloads: these are never lost."""
+
+LOSSY = {**PAYLOAD_ONLY, "augment.packet_dropout": 0.5}
+"""For few captures: the course of their packets is easily learnt by heart."""
+
 FEW = {"batch_size": 32, "epochs": 40, "optimizer.ema": 0.99}
 """For a thousand sessions."""
 
@@ -55,6 +60,7 @@ MANY = {"epochs": 6, "batch_size": 128}
 """For a hundred thousand."""
 
 Make = Callable[[pathlib.Path, pathlib.Path, int], Dataset]
+Source = Callable[[pathlib.Path, pathlib.Path], Dataset]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +74,8 @@ class Cell:
             work in.
         task: multiclass or binary.
         changes: of the networks' configs, by dotted key.
-        aims: what was wanted of the best network, for the reader.
+        payload: of a network that reads the payload alone and is asked beside the others: what
+            reads the captures so, and the changes of its config. None where there is none.
     """
 
     name: str
@@ -76,6 +83,7 @@ class Cell:
     make: Make
     task: str = "multiclass"
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    payload: tuple[Source, Mapping[str, Any]] | None = None
 
 
 def ustc(mask: str, split: str = "random:70/10/20", classes: tuple[str, ...] = (), **rules) -> Make:
@@ -125,6 +133,40 @@ def masked(plain: pathlib.Path, mask: str) -> Dataset:
     if not path.exists():
         rules = dataclasses.replace(open_dataset(plain).rules, mask=mask)
         convert([plain], path, rules=rules)
+    return open_dataset(path)
+
+
+def payload_of(dataset: Dataset, source: Dataset, path: pathlib.Path) -> Dataset:
+    """Return the sessions of a dataset by their payloads alone, in the same splits.
+
+    Sessions without a payload are left out, and of equal ones of one label all but the first.
+
+    Args:
+        source: the same captures read with layers payload; its own split is of no account.
+        path: where it stands, or is made.
+    """
+    if path.exists():
+        return open_dataset(path)
+    columns = (dataset.table[name].to_pylist() for name in ("capture", "session", "split"))
+    split_of = {(capture, session): split for capture, session, split in zip(*columns, strict=True)}
+    keys = zip(*(source.table[name].to_pylist() for name in ("capture", "session")), strict=True)
+    split = np.array([split_of.get(key, "") for key in keys], object)
+    return rewrite(source, path, np.flatnonzero(split != ""), split)
+
+
+def ustc_payload(captures: pathlib.Path, work: pathlib.Path) -> Dataset:
+    """Return USTC-TFC2016's prefixes by their payloads."""
+    return ustc("none", layers="payload")(captures, work, 0)
+
+
+def labelled_payload(captures: pathlib.Path, work: pathlib.Path) -> Dataset:
+    """Return the protocols and the malicious sessions by their payloads."""
+    path = work / "data/labelled-payload"
+    if not path.exists():
+        labels = work / "labelled.csv"
+        write_labels(labels, [*malware_rows(), *protocol_rows(captures)])
+        inputs = [captures / "malware", captures / "protocols"]
+        convert(inputs, path, rules=ReadingRules(layers="payload"), labels=labels)
     return open_dataset(path)
 
 
@@ -214,6 +256,12 @@ def protocol_rows(captures: pathlib.Path) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def malware_rows() -> list[tuple[str, str, str, str]]:
+    """Return rows of a label table: the malicious sessions of each capture, family by family."""
+    with open(MALWARE_LABELS, newline="", encoding="utf-8") as stream:
+        return [tuple(row.values()) for row in csv.DictReader(stream)]
+
+
 def write_labels(path: pathlib.Path, rows: list[tuple[str, str, str, str]]) -> None:
     """Write a label table."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,10 +307,8 @@ def families_left_out(captures: pathlib.Path, work: pathlib.Path, seed: int) -> 
     path = work / f"data/malicious-{seed}"
     if not path.exists():
         labels = work / "malicious.csv"
-        with open(MALWARE_LABELS, newline="", encoding="utf-8") as stream:
-            rows = [tuple(row.values()) for row in csv.DictReader(stream)]
         benign = [row for row in protocol_rows(captures) if row[0] not in ATTACKS]
-        write_labels(labels, [*rows, *benign])
+        write_labels(labels, [*malware_rows(), *benign])
         whole = work / f"data/malicious-whole-{seed}"
         if not whole.exists():
             convert(
@@ -314,44 +360,69 @@ def rewrite(source: Dataset, path: pathlib.Path, rows: np.ndarray, split: np.nda
 
 def cells() -> list[Cell]:
     """Return all cells, in the order of the record."""
-    twenty = "USTC-TFC2016, 20 classes"
-    found = [Cell(f"ustc/{mask}", f"{twenty}, hidden: {mask}", ustc(mask)) for mask in MASKS]
-    found.append(
+    twenty, trio = "USTC-TFC2016, 20 classes", ", ".join(TRIO)
+    few = {**FEW, **LOSSY}
+    stream = {**PAYLOAD_ONLY, **MANY}
+    return [
+        *(
+            Cell(
+                f"ustc/{mask}",
+                f"{twenty}, hidden: {mask}",
+                ustc(mask),
+                payload=(ustc_payload, PAYLOAD_ONLY),
+            )
+            for mask in MASKS
+        ),
         Cell(
             "ustc/payload",
             f"{twenty}, payload alone",
             ustc("none", layers="payload"),
             changes=PAYLOAD_ONLY,
-        )
-    )
-    trio = "Neris, Virut, Nsis-ay"
-    found += [
-        Cell(f"trio/{mask}", f"{trio}, hidden: {mask}", ustc(mask, classes=TRIO), changes=FEW)
-        for mask in MASKS
-    ]
-    found += [
+        ),
+        *(
+            Cell(
+                f"trio/{mask}",
+                f"{trio}, hidden: {mask}",
+                ustc(mask, classes=TRIO),
+                changes=FEW,
+                payload=(ustc_payload, few),
+            )
+            for mask in MASKS
+        ),
         Cell(
             "ustc/host",
             f"6 classes of several hosts, by host, hidden: {HOSTS_HIDDEN}",
             ustc(HOSTS_HIDDEN, "host:70/10/20", SEVERAL_HOSTS),
             changes=FEW,
+            payload=(ustc_payload, few),
         ),
-        Cell("ustc/time", f"{twenty}, the last fifth of each, hidden: {HOSTS_HIDDEN}", in_time),
-    ]
-    stream = {**PAYLOAD_ONLY, **MANY}
-    found += [
-        Cell("l7/published", "USTC payload images, as published", published_images(False)),
-        Cell("l7/once", "USTC payload images, each once", published_images(True)),
-    ]
-    found[-2:] = [dataclasses.replace(cell, changes=stream) for cell in found[-2:]]
-    found += [
-        Cell("protocols/capture", "16 protocols by capture, ports hidden", by_capture, changes=FEW),
+        Cell(
+            "ustc/time",
+            f"{twenty}, the last fifth of each, hidden: {HOSTS_HIDDEN}",
+            in_time,
+            payload=(ustc_payload, PAYLOAD_ONLY),
+        ),
+        Cell(
+            "l7/published",
+            "USTC payload images, as published",
+            published_images(False),
+            changes=stream,
+        ),
+        Cell("l7/once", "USTC payload images, each once", published_images(True), changes=stream),
+        Cell(
+            "protocols/capture",
+            "16 protocols by capture, ports hidden",
+            by_capture,
+            changes=FEW,
+            payload=(labelled_payload, few),
+        ),
         *(
             Cell(
                 f"protocols/{source}",
                 f"protocols, trained on {source}'s captures alone, ports hidden",
                 by_source(source),
                 changes=FEW,
+                payload=(labelled_payload, few),
             )
             for source in ("suricata", "zeek")
         ),
@@ -361,6 +432,6 @@ def cells() -> list[Cell]:
             families_left_out,
             "binary",
             FEW,
+            (labelled_payload, few),
         ),
     ]
-    return found

@@ -10,8 +10,7 @@ from record_cells import cells
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.score_intervals import over_seeds
 
-NETWORKS = ("vit", "xception", "vgg19", "the three, mean")
-FEW = "best shallow"
+NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
 
 
 def tables(records: Sequence[dict]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from record_cells import Cell
+from record_cells import Cell, payload_of
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.base_rates import base_rates
@@ -25,7 +25,8 @@ from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
 
 NETWORKS = ("vit", "xception", "vgg19")
-TOGETHER = "the three, mean"
+PAYLOAD = "vit of the payload"
+TOGETHER = "networks, mean"
 SMALL_CNNS = {"cnn 28x28": "28x28", "cnn 1d": "1d"}
 PERMUTED, UNTRAINED = "vit, labels permuted", "vit, untrained"
 QUIET = {"log.images": 0, "log.heat_maps_every": 0, "checkpoint.keep": 1}
@@ -33,13 +34,19 @@ POWER = pathlib.Path("/sys/class/powercap")
 
 
 def score_cell(
-    cell: Cell, dataset: Dataset, work: pathlib.Path, seed: int, size: str
+    cell: Cell,
+    dataset: Dataset,
+    captures: pathlib.Path,
+    work: pathlib.Path,
+    seed: int,
+    size: str,
 ) -> Iterator[dict]:
     """Yield one record for each classifier; those of networks hold differences to baselines.
 
     Args:
         cell: what is asked.
         dataset: of the cell and seed.
+        captures: folder of the captures' sets.
         work: runs go into a folder of it, and are not trained again where they stand.
         seed: of networks, baselines and bootstrap.
         size: word of the configs: cpu, or one for a GPU.
@@ -47,21 +54,26 @@ def score_cell(
     folder = work / "runs" / cell.name.replace("/", "-") / str(seed)
     stream = dataset.rules.layout == "ustc28"
     judged: list[tuple[str, Judged]] = []
+    words = f"{cell.task},{size}"
     for name in NETWORKS:
-        judged.append(
-            ("network", _network(cell, name, f"{cell.task},{size}", dataset, folder, seed))
-        )
+        judged.append(("network", _network(cell, name, words, dataset, folder, seed)))
+    if cell.payload is not None:
+        reader, changes = cell.payload
+        path = work / "data" / f"{dataset.path.name}-payload"
+        own = payload_of(dataset, reader(captures, work), path)
+        alone = dataclasses.replace(cell, changes={**cell.changes, **changes})
+        made = _network(alone, "vit", words, own, folder, seed, name=PAYLOAD)
+        judged.append(("network", _filled_up(made, own, judged[0][1], dataset, cell.task)))
     members = [one for _, one in judged]
     judged.append(("network", _mean(members)))
     for name, variant in SMALL_CNNS.items():
         options = {"model.options": {"strung": not stream}}
-        words = f"{cell.task},{variant}"
-        made = _network(cell, "cnn", words, dataset, folder, seed, name=name, **options)
+        sized = f"{cell.task},{variant}"
+        made = _network(cell, "cnn", sized, dataset, folder, seed, name=name, **options)
         judged.append(("baseline", made))
     for made in judge_baselines(dataset, cell.task, seed=seed):
         judged.append(("baseline", made))
     if not seed:
-        words = f"{cell.task},{size}"
         control = _network(
             cell,
             "vit",
@@ -123,6 +135,39 @@ def _untrained(path: pathlib.Path, dataset: Dataset) -> Judged:
     labels, probabilities = predict_split(fresh, "test", dataset)
     seconds = time.perf_counter() - began
     return Judged(UNTRAINED, labels, probabilities, 0.0, seconds, run.parameter_count)
+
+
+def _filled_up(made: Judged, own: Dataset, other: Judged, dataset: Dataset, task: str) -> Judged:
+    """Return what a network says of the payloads, and what another says of sessions without one.
+
+    Args:
+        made: of the test sessions of `own`, the payloads.
+        other: of those of `dataset`, all sessions.
+    """
+    classes = dataset.task_classes(task)
+    place = [classes.index(name) for name in own.task_classes(task)]
+    row_of = {key: row for row, key in enumerate(_keys(own))}
+    probabilities = other.probabilities.astype(np.float64)
+    known = 0
+    for number, key in enumerate(_keys(dataset)):
+        row = row_of.get(key)
+        if row is not None:
+            probabilities[number] = 0
+            probabilities[number, place] = made.probabilities[row]
+            known += 1
+    return dataclasses.replace(
+        made,
+        labels=other.labels,
+        probabilities=probabilities,
+        seconds=made.seconds + other.seconds,
+        detail=f"{known} of {len(probabilities)} sessions by their payload",
+    )
+
+
+def _keys(dataset: Dataset) -> list[tuple[str, int]]:
+    """Return capture and number of each test session."""
+    table = dataset.table.select(["capture", "session"]).take(dataset.rows("test"))
+    return list(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
 
 def _mean(members: list[Judged]) -> Judged:

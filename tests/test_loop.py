@@ -355,9 +355,9 @@ def test_byte_dropout_zeroes_its_share():
 
 def test_header_and_payload_dropout_keep_to_their_parts():
     tiles = jnp.full((64, 4, 256), 7, jnp.uint8)
-    header = np.asarray(header_dropout(RNG, tiles, 0.25) == 0)
+    header = np.asarray(header_dropout(RNG, tiles, 0.25, 70) == 0)
     assert not header[..., 70:].any() and header[..., :70].mean() == pytest.approx(0.25, abs=0.02)
-    payload = np.asarray(payload_dropout(RNG, tiles, 0.8) == 0)
+    payload = np.asarray(payload_dropout(RNG, tiles, 0.8, 70) == 0)
     assert not payload[..., :70].any()
     rates = payload[..., 70:].mean((1, 2))  # a rate a session, uniform up to 0.8
     assert rates.max() < 0.85 and rates.min() < 0.2 and rates.std() > 0.15

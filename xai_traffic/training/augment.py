@@ -10,9 +10,6 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-HEADER = 70
-"""Bytes before which a packet is mostly headers: Ethernet, IPv4, TCP and its usual options."""
-
 
 def augment(rng: jax.Array, tiles: jax.Array, rates: Mapping[str, float]) -> jax.Array:
     """Apply what has a rate above 0, in the order of the code.
@@ -33,7 +30,9 @@ def augment(rng: jax.Array, tiles: jax.Array, rates: Mapping[str, float]) -> jax
     for index, change in enumerate(changes):
         rate = rates[change.__name__]
         if rate:
-            tiles = change(jax.random.fold_in(rng, index), tiles, rate)
+            by_part = change in (header_dropout, payload_dropout)
+            part = (rates["header_bytes"],) if by_part else ()
+            tiles = change(jax.random.fold_in(rng, index), tiles, rate, *part)
     return tiles
 
 
@@ -62,21 +61,21 @@ def byte_dropout(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:
     return jnp.where(jax.random.bernoulli(rng, rate, tiles.shape), jnp.uint8(0), tiles)
 
 
-def header_dropout(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:
-    """Zero some bytes among the first HEADER of a packet."""
-    drop = jax.random.bernoulli(rng, rate, (*tiles.shape[:2], HEADER))
-    return tiles.at[..., :HEADER].set(jnp.where(drop, jnp.uint8(0), tiles[..., :HEADER]))
+def header_dropout(rng: jax.Array, tiles: jax.Array, rate: float, header: int) -> jax.Array:
+    """Zero some bytes among the first `header` of a packet."""
+    drop = jax.random.bernoulli(rng, rate, (*tiles.shape[:2], header))
+    return tiles.at[..., :header].set(jnp.where(drop, jnp.uint8(0), tiles[..., :header]))
 
 
-def payload_dropout(rng: jax.Array, tiles: jax.Array, most: float) -> jax.Array:
-    """Zero bytes behind the first HEADER, at a rate of each session's own, uniform in [0, most).
+def payload_dropout(rng: jax.Array, tiles: jax.Array, most: float, header: int) -> jax.Array:
+    """Zero bytes behind the first `header`, at a rate of each session's own, from [0, most).
 
     Ciphertext is easily learnt by heart; a network that often does without must read the rest.
     """
     rate_rng, where = jax.random.split(rng)
     rates = most * jax.random.uniform(rate_rng, (tiles.shape[0], 1, 1))
-    drop = jax.random.uniform(where, (*tiles.shape[:2], tiles.shape[2] - HEADER)) < rates
-    return tiles.at[..., HEADER:].set(jnp.where(drop, jnp.uint8(0), tiles[..., HEADER:]))
+    drop = jax.random.uniform(where, (*tiles.shape[:2], tiles.shape[2] - header)) < rates
+    return tiles.at[..., header:].set(jnp.where(drop, jnp.uint8(0), tiles[..., header:]))
 
 
 def byte_swap(rng: jax.Array, tiles: jax.Array, rate: float) -> jax.Array:

@@ -15,6 +15,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from xai_traffic.capture.records import TILE
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.placement import PLACEMENTS
 from xai_traffic.training.mirrors import check_mirrors
@@ -47,6 +48,7 @@ AT_LEAST = {
     "optimizer.warmup_epochs": 0.0,
     "optimizer.clip": 0.0,
     "augment.mixup": 0.0,
+    "augment.header_bytes": 1,
     "early_stopping.patience": 0,
     "checkpoint.every_steps": 0,
     "checkpoint.keep": 1,
@@ -175,6 +177,10 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for key in SHARES:
         if not 0 <= get(config, key) < 1:
             raise ConfigError(f"{key} is {get(config, key)}: it must be in [0, 1)")
+    if config.augment.header_bytes > TILE:
+        raise ConfigError(
+            f"augment.header_bytes is {config.augment.header_bytes}: a tile has {TILE} bytes"
+        )
     optimizer = config.optimizer
     if not optimizer.learning_rate > 0:
         raise ConfigError(

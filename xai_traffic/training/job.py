@@ -34,6 +34,9 @@ from xai_traffic.training.run import CONFIG, READING, build_model, load_run, rea
 from xai_traffic.training.state import TrainState, make_state
 from xai_traffic.training.steps import compile_steps
 
+MOST_PREAMBLE = 32
+"""Bytes at the begin of a payload that may count as a header of it."""
+
 MAY_DIFFER = (
     *("log.", "mesh.", "checkpoint.", "compilation_cache"),
     *("data.pack", "data.device_budget", "remat"),
@@ -179,10 +182,13 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
         raise ConfigError(
             f"data.path {dataset.path}: {error}; convert the captures with --layout tiles"
         ) from None
-    if rules.layers == "payload" and config.augment.payload_dropout:
+    augment = config.augment
+    headless = rules.layers == "payload" and augment.header_bytes > MOST_PREAMBLE
+    if headless and (augment.payload_dropout or augment.header_dropout):
         raise ConfigError(
-            f"augment.payload_dropout is {config.augment.payload_dropout} and the dataset "
-            f"{dataset.path} holds nothing but payload: set --config.augment.payload_dropout=0 "
+            f"augment.header_bytes is {augment.header_bytes} and the dataset {dataset.path} holds "
+            "nothing but payload: set --config.augment.header_bytes=4, the bytes that a protocol "
+            f"is known by ({MOST_PREAMBLE} at most), or --config.augment.payload_dropout=0 "
             "--config.augment.header_dropout=0"
         )
     if wanted is not None and parse_mask(wanted) != parse_mask(rules.mask):

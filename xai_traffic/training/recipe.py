@@ -130,7 +130,8 @@ def base(words: Words) -> ml_collections.ConfigDict:
     augment.tail_dropout = 0.0  # probability that a session is cut to a random prefix
     augment.byte_dropout = 0.0  # probability that a byte is zeroed
     augment.byte_swap = 0.0 if seed else 0.1  # probability, in half of the sessions
-    augment.header_dropout = 0.0 if seed else 0.05  # probability, of the first 70 bytes
+    augment.header_bytes = 70  # of a packet; 4 or so where datasets begin at the payload
+    augment.header_dropout = 0.0 if seed else 0.05  # probability that one of these is zeroed
     augment.payload_dropout = 0.0 if seed else 0.99  # most a session loses of the rest
     augment.mixup = 0.0  # alpha of the Beta distribution that mixes two sessions; 0 for none
 
