@@ -5,12 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from record_cells import cells
+from record_cells import Cell, cells
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.score_intervals import over_seeds
 
 NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
+BEST = "best baseline"
+SAID = (
+    "%, mean and 95 % interval over seeds (Nadeau and Bengio); of one seed, by bootstrap over what "
+    "the split keeps together"
+)
 
 
 def tables(records: Sequence[dict]) -> str:
@@ -25,33 +30,57 @@ def tables(records: Sequence[dict]) -> str:
     for size in dict.fromkeys(record["size"] for record in records):
         own = [record for record in records if record["size"] == size]
         parts += [_scores(own, "macro_f1", "Macro-F1"), _scores(own, "accuracy", "Accuracy")]
+        parts += [_baselines(own, "macro_f1", "Macro-F1"), _baselines(own, "accuracy", "Accuracy")]
         parts += [_ahead(own), _detectors(own), _costs(own), _controls(own), _about(own)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _scores(records: list[dict], name: str, title: str) -> str:
-    """Return a table of cells by classifiers, mean and half the interval over seeds."""
-    classifiers = [
-        *NETWORKS,
-        *dict.fromkeys(r["model"] for r in records if r["kind"] == "baseline"),
-    ]
-    head = ["cell", "test", "seeds", *classifiers]
+    """Return a table of cells by networks, with the best baseline of each cell."""
+    head = ["cell", "test sessions", "seeds", *NETWORKS, BEST, "which"]
     rows = []
     for cell, own in _by_cell(records):
-        values = {model: _over(own, model, name) for model in classifiers}
-        known = {model: found["mean"] for model, found in values.items() if found}
-        best = max(known, key=known.get)
-        leaky = " **LEAKY**" if any(record["leaky"] for record in own) else ""
-        row = [cell.title + leaky, str(own[0]["test"]), str(len({r["seed"] for r in own}))]
-        for model in classifiers:
-            shown = _shown(values[model])
-            row.append(f"**{shown}**" if model == best else shown)
-        rows.append(row)
-    said = (
-        f"{title}, %, mean and 95 % interval over seeds (Nadeau and Bengio); of one seed, by "
-        "bootstrap over units"
-    )
-    return said + "\n\n" + table(head, rows)
+        values = {model: _over(own, model, name) for model in NETWORKS}
+        best = _best(own, "baseline", name)
+        values[BEST] = _over(own, best, name)
+        rows.append([*_told(cell, own), *_marked(values), best])
+    return f"{title} of networks, {SAID}\n\n" + table(head, rows)
+
+
+def _baselines(records: list[dict], name: str, title: str) -> str:
+    """Return a table of cells by baselines."""
+    models = list(dict.fromkeys(r["model"] for r in records if r["kind"] == "baseline"))
+    rows = [
+        [cell.title, *_marked({model: _over(own, model, name) for model in models})]
+        for cell, own in _by_cell(records)
+    ]
+    return f"{title} of baselines, {SAID}\n\n" + table(["cell", *models], rows)
+
+
+def _told(cell: Cell, own: list[dict]) -> list[str]:
+    """Return what a row begins with: title, test sessions, seeds."""
+    sizes = [record["test"] for record in own]
+    size = f"{min(sizes):,}" + (f" to {max(sizes):,}" if min(sizes) < max(sizes) else "")
+    leaky = " **LEAKY**" if any(record["leaky"] for record in own) else ""
+    return [cell.title + leaky, size, str(len({record["seed"] for record in own}))]
+
+
+def _marked(values: dict[str, dict | None]) -> list[str]:
+    """Return scores with their intervals, the highest in bold."""
+    known = {model: found["mean"] for model, found in values.items() if found}
+    best = max(known, key=known.get, default=None)
+    shown = {model: _shown(found) for model, found in values.items()}
+    return [f"**{text}**" if model == best else text for model, text in shown.items()]
+
+
+def _best(records: list[dict], kind: str, name: str) -> str:
+    """Return the classifier of a kind with the highest mean over seeds."""
+    means = {
+        record["model"]: _over(records, record["model"], name)["mean"]
+        for record in records
+        if record["kind"] == kind
+    }
+    return max(means, key=means.get)
 
 
 def _over(records: list[dict], model: str, name: str, pick=lambda record: record) -> dict | None:
@@ -78,15 +107,7 @@ def _ahead(records: list[dict]) -> str:
     ]
     rows = []
     for cell, own in _by_cell(records):
-        best = {}
-        for kind in ("network", "baseline"):
-            means = {
-                record["model"]: _over(own, record["model"], "macro_f1")["mean"]
-                for record in own
-                if record["kind"] == kind
-            }
-            best[kind] = max(means, key=means.get)
-        network, baseline = best["network"], best["baseline"]
+        network, baseline = (_best(own, kind, "macro_f1") for kind in ("network", "baseline"))
         row = [cell.title, network, baseline]
         for name in ("macro_f1", "accuracy"):
             found = _over(own, network, name, lambda r, b=baseline: r["ahead_of"][b])
