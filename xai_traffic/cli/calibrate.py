@@ -49,6 +49,7 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.evaluation.calibrate import calibrate, write_calibration
+    from xai_traffic.report.model_card import write_model_card
     from xai_traffic.training.run import load_run
 
     run = load_run(options.run_folder, calibrated=False)
@@ -79,6 +80,7 @@ def _run(options, _) -> int:
     state = "on" if record["unknown"]["on"] else "off, turn it on with --unknown"
     log.info("%s (%s)", record["unknown"]["rule"], state)
     log.info("written: %s", path)
+    log.info("written: %s", write_model_card(run.path)[1])
     if options.json:
         print(json.dumps(record))
     return DONE

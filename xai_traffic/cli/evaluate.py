@@ -225,7 +225,10 @@ def _interval(found: dict | None) -> str:
 
 
 def _written(result: dict, path: pathlib.Path, options) -> int:
+    from xai_traffic.report.model_card import write_model_card
+
     log.info("written: %s", path)
+    log.info("written: %s", write_model_card(options.run_folder)[1])
     if options.json:
         print(json.dumps(result))
     return DONE

@@ -12,6 +12,7 @@ from xai_traffic.cli import (
     audit,
     benchmark_explainers,
     calibrate,
+    card,
     classify,
     compare,
     convert,
@@ -73,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    ways = (convert, audit, train, calibrate, evaluate, compare, classify, explain)
+    ways = (convert, audit, train, calibrate, evaluate, card, compare, classify, explain)
     for verb in (*ways, lab, benchmark_explainers, demo):
         verb.add(verbs)
     return parser

@@ -2,7 +2,8 @@
 
 `audit.json` holds what `audit` returns:
 
-    dataset, task, classes, mask, split    what was audited
+    dataset, manifest_sha256, task, classes, mask, split
+                                           what was audited
     sessions                               looked at, by split, and `of`, how many there are
     baseline, chance                       accuracy of the most frequent class; balanced accuracy
                                            of guessing
@@ -39,6 +40,7 @@ from xai_traffic.evaluation.mask_proposal import propose_mask
 from xai_traffic.evaluation.nearest_neighbours import nearest_neighbours
 from xai_traffic.evaluation.session_values import session_values
 from xai_traffic.evaluation.shared_identifiers import shared_identifiers
+from xai_traffic.training.job import manifest_sha256
 
 SESSIONS = 10_000
 """Most sessions of each split that are looked at, drawn at random."""
@@ -80,6 +82,7 @@ def audit_dataset(
     _name_positions(dataset, rows, top)
     return {
         "dataset": str(dataset.path),
+        "manifest_sha256": manifest_sha256(dataset),
         "task": task,
         "classes": classes,
         "mask": dataset.rules.mask,

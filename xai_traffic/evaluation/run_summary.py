@@ -145,8 +145,8 @@ def summarise_run(path: pathlib.Path, split: str = "test") -> RunSummary:
     try:
         config = dict(flatten(read_config(path)))
         reading = read_reading(path)
-        result = _json(path / RESULT)
-        evaluation = _json(path / f"evaluation-{split}.json")
+        result = read_json(path / RESULT)
+        evaluation = read_json(path / f"evaluation-{split}.json")
         step, epoch, known = _progress(path / METRICS, config["early_stopping.metric"])
         if result is not None:
             step, epoch = result["step"], result["epoch"]
@@ -169,7 +169,12 @@ def summarise_run(path: pathlib.Path, split: str = "test") -> RunSummary:
     return summary
 
 
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
+def read_json(path: pathlib.Path) -> dict[str, Any] | None:
+    """Return the object that a file of a run holds, None where there is no such file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

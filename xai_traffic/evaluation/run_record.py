@@ -1,0 +1,137 @@
+"""All that stands written of a run: in its folder, and in the manifest of its dataset.
+
+Nothing is judged and no model is built, so that it is read in no time, finished run or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+from xai_traffic.data.folder import MANIFEST
+from xai_traffic.data.split import SPLITS
+from xai_traffic.errors import RunError
+from xai_traffic.evaluation.run_summary import RunSummary, read_json, summarise_run
+from xai_traffic.training.calibration import CALIBRATION, FEATURES
+from xai_traffic.training.run import CONFIG, READING
+
+AUDIT, DATASET, NOTES = "audit.json", "dataset.json", "notes.md"
+"""Of a run's folder: the audit of its dataset, a copy of its manifest (see training/exported.py),
+and what its makers say of it in Markdown."""
+
+KINDS = ("evaluation", "forged", "open-set", "explanations")
+"""What is measured of a split, by the beginning of its file's name."""
+
+JUDGES_BY = (CONFIG, READING, CALIBRATION, FEATURES)
+"""Files that verdicts depend on, beside the parameters."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What is written of a run.
+
+    Args:
+        summary: config, reading rules, state and result.
+        manifest: of its dataset; None where the dataset is not at hand, or is another one by now.
+        calibration: what `calibration.json` holds, None where there is none.
+        measured: by each of KINDS, what its files hold by split.
+        audit: of its dataset, None where none was given.
+        notes: of its makers, "" for none.
+        files: (name, bytes, SHA-256) of each of JUDGES_BY that there is.
+    """
+
+    summary: RunSummary
+    manifest: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    measured: dict[str, dict[str, dict[str, Any]]]
+    audit: dict[str, Any] | None
+    notes: str
+    files: list[tuple[str, int, str]]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the run's classes."""
+        return self.summary.reading["classes"]
+
+    @property
+    def mask(self) -> str:
+        """What the run's reading rules hide."""
+        return self.summary.reading["rules"]["mask"]
+
+    @property
+    def leaky(self) -> list[str]:
+        """Why its numbers are not what its split says; empty where they are."""
+        found = list(self.summary.reading["dataset"].get("leaky", ()))
+        for own in self.measured["evaluation"].values():
+            found += own["leaky"]
+        return list(dict.fromkeys(found))
+
+    def stale(self, own: dict[str, Any]) -> str:
+        """Say why a measurement is not of the run as it is now, "" where it is.
+
+        Args:
+            own: what one of `measured` holds.
+        """
+        if own["step"] != self.summary.best_step:
+            return f"of step {own['step']}, and the run is at step {self.summary.best_step}"
+        if own.get("manifest_sha256", self.summary.data) != self.summary.data:
+            return "on another dataset than it was trained on"
+        if "confidence" in own:
+            now = self.calibration and self.calibration["temperature"]
+            if own["confidence"]["temperature"] != now:
+                return "made under another calibration than the run has now"
+        return ""
+
+
+def read_run_record(path: pathlib.Path) -> RunRecord:
+    """Read all that is written of a run.
+
+    Raises:
+        RunError: the folder is no run, or a file of it is damaged.
+    """
+    summary = summarise_run(path)
+    measured: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind in KINDS:
+        found = {split: read_json(path / f"{kind}-{split}.json") for split in reversed(SPLITS)}
+        measured[kind] = {split: own for split, own in found.items() if own is not None}
+    notes = path / NOTES
+    try:
+        record = RunRecord(
+            summary=summary,
+            manifest=_manifest(summary),
+            calibration=read_json(path / CALIBRATION),
+            measured=measured,
+            audit=read_json(path / AUDIT),
+            notes=notes.read_text("utf-8").strip() if notes.exists() else "",
+            files=[file_facts(path / name) for name in JUDGES_BY if (path / name).exists()],
+        )
+        _ = [record.stale(own) for kind in measured.values() for own in kind.values()]
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise RunError(f"{path} cannot be told: {type(error).__name__}: {error}") from error
+    return record
+
+
+def file_facts(path: pathlib.Path) -> tuple[str, int, str]:
+    """Return name, bytes and SHA-256 of a file."""
+    with open(path, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return path.name, path.stat().st_size, digest
+
+
+def _manifest(summary: RunSummary) -> dict[str, Any] | None:
+    """Return the manifest that the run was trained under: its own copy, or the dataset's."""
+    for path in (
+        summary.path / DATASET,
+        pathlib.Path(summary.reading["dataset"]["path"]) / MANIFEST,
+    ):
+        try:
+            manifest = read_json(path)
+        except RunError:
+            continue  # a dataset that is being made anew, or no dataset at all
+        text = json.dumps(manifest, sort_keys=True).encode()
+        if manifest is not None and hashlib.sha256(text).hexdigest() == summary.data:
+            return manifest
+    return None
