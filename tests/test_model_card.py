@@ -95,6 +95,9 @@ def test_the_commands_write_it_and_every_score_has_its_interval(run, trained, tm
     scores = section(card, "Quantitative analyses")
     accuracy = f"| accuracy | {100 * evaluation['accuracy']:.2f} % ("
     assert accuracy in scores
+    for title in ("Quantitative analyses", "By class, split test", "On another network"):
+        rows = re.findall(r"^\| (?!class|forged).*\d.*\|$", section(card, title), re.M)
+        assert rows and all("(" in row or "not measured" in row for row in rows), title
     forged = json.loads((run / "forged-test.json").read_text())
     for row in forged["forgeries"]:
         assert percent(row["drop"]["accuracy"]).replace(" %", " points") in card

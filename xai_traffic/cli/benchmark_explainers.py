@@ -37,10 +37,11 @@ def add(verbs) -> None:
 def _run(options, _) -> int:
     from xai_traffic.evaluation.explainer_benchmark import SESSIONS
     from xai_traffic.report.evaluation import write_explainer_benchmark
+    from xai_traffic.training.default_run import own_folder
     from xai_traffic.training.run import load_run
 
     result, path = write_explainer_benchmark(
-        load_run(options.run_folder),
+        load_run(own_folder(options.run_folder)),
         control=None if options.control is None else load_run(options.control),
         methods=options.methods and tuple(options.methods.split(",")),
         sessions=SESSIONS if options.sessions is None else options.sessions,

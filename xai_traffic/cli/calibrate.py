@@ -50,9 +50,10 @@ def add(verbs) -> None:
 def _run(options, _) -> int:
     from xai_traffic.evaluation.calibrate import calibrate, write_calibration
     from xai_traffic.report.model_card import write_model_card
+    from xai_traffic.training.default_run import own_folder
     from xai_traffic.training.run import load_run
 
-    run = load_run(options.run_folder, calibrated=False)
+    run = load_run(own_folder(options.run_folder), calibrated=False)
     made = calibrate(
         run,
         unknown=options.unknown,

@@ -30,7 +30,8 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.report.model_card import write_model_card
+    from xai_traffic.training.default_run import own_folder
 
-    _, path = write_model_card(options.run_folder, options.audit)
+    _, path = write_model_card(own_folder(options.run_folder), options.audit)
     log.info("written: %s", printable(path))
     return DONE

@@ -62,6 +62,7 @@ def _run(options, _) -> int:
         write_forged,
     )
     from xai_traffic.report.open_set import write_open_set
+    from xai_traffic.training.default_run import own_folder
     from xai_traffic.training.run import load_run
 
     if (options.methods or options.limit is not None) and not options.explanations:
@@ -78,7 +79,7 @@ def _run(options, _) -> int:
     ):
         print("xai-traffic evaluate: --open-set goes with --split alone", file=sys.stderr)
         return WRONG_USAGE
-    run = load_run(options.run_folder)
+    run = load_run(own_folder(options.run_folder))
     if options.open_set is not None:
         result, path = write_open_set(run, options.split, options.open_set)
         show_open_set(result)

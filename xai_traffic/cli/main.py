@@ -19,6 +19,7 @@ from xai_traffic.cli import (
     demo,
     evaluate,
     explain,
+    export,
     lab,
     train,
 )
@@ -74,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    ways = (convert, audit, train, calibrate, evaluate, card, compare, classify, explain)
+    ways = (convert, audit, train, calibrate, evaluate, card, export, compare, classify, explain)
     for verb in (*ways, lab, benchmark_explainers, demo):
         verb.add(verbs)
     return parser

@@ -16,17 +16,18 @@ from xai_traffic.data.split import SPLITS
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.run_summary import RunSummary, read_json, summarise_run
 from xai_traffic.training.calibration import CALIBRATION, FEATURES
+from xai_traffic.training.exported import VARIABLES
 from xai_traffic.training.run import CONFIG, READING
 
 AUDIT, DATASET, NOTES = "audit.json", "dataset.json", "notes.md"
-"""Of a run's folder: the audit of its dataset, a copy of its manifest (see training/exported.py),
+"""Of a run's folder: the audit of its dataset, a copy of its manifest (see report/export.py),
 and what its makers say of it in Markdown."""
 
 KINDS = ("evaluation", "forged", "open-set", "explanations")
 """What is measured of a split, by the beginning of its file's name."""
 
-JUDGES_BY = (CONFIG, READING, CALIBRATION, FEATURES)
-"""Files that verdicts depend on, beside the parameters."""
+JUDGES_BY = (VARIABLES, CONFIG, READING, CALIBRATION, FEATURES)
+"""Files that verdicts depend on; parameters that were not exported are in `checkpoints/`."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,7 +23,14 @@ from xai_traffic.training.result import write_json
 
 CARD = "model_card.md"
 
-_TOLD = ("name", "variant", "channels", "options")
+BEGINS = {
+    "all": "the link's header on",
+    "network": "the IP header on, so no MAC address",
+    "transport": "the TCP or UDP header on, so no MAC or IP address",
+    "payload": "the payload on, so no header at all",
+}
+"""Where a tile begins, by the layers of the reading rules."""
+
 _RECIPE = (
     *("seed", "epochs", "batch_size", "optimizer.name", "optimizer.learning_rate"),
     *("optimizer.weight_decay", "optimizer.ema", "augment.byte_swap", "augment.header_dropout"),
@@ -157,8 +164,8 @@ def _factors(record: RunRecord) -> list[str]:
     seen = "" if packets is None else f" the first {packets} packets of a session and of each"
     return bullets(
         [
-            f"It sees of layers {code(rules['layers'])}, layout {code(rules['layout'])}:"
-            f"{seen} the first 256 bytes.",
+            f"It sees, in layout {code(rules['layout'])},{seen} the first 256 bytes from "
+            f"{BEGINS[rules['layers']]}.",
             f"The mask {code(record.mask)} hides: {hides(record)}.",
             "What differs between networks, and may turn verdicts: addresses and ports, hops, "
             "clocks, operating systems, versions of programs, how and where a capture is made, "
@@ -201,7 +208,7 @@ def _ethics(record: RunRecord) -> list[str]:
     ):
         items.append("`events/` has pictures of captured bytes: do not share it unseen.")
     if any(name.endswith(".npz") and "calibration" in name for name, *_ in record.files):
-        items.append("`calibration.npz` holds activations of training sessions.")
+        items.append("`calibration.npz` holds activations of training sessions, or means of them.")
     return bullets(items)
 
 

@@ -72,7 +72,8 @@ def _by_class(evaluation: dict[str, Any]) -> list[str]:
             rows.append((code(name), 0, *["not measured"] * 3))
             continue
         found = told.get(name, own)
-        scores = (percent(found[score]) for score in ("precision", "recall", "f1"))
+        scores = [percent(found[score]) for score in ("precision", "recall", "f1")]
+        scores[0] = scores[0] or "never called"
         rows.append((code(name), f"{own['support']:,}", *scores))
     lines = [f"### By class, split {evaluation['split']}", ""]
     lines += table(("class", "sessions", "precision", "recall", "F1"), rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -85,11 +86,12 @@ def read_calibration(folder: pathlib.Path) -> Calibration | None:
             _ = record[key]
         features = {}
         if record["unknown"]["features"]:
-            with np.load(folder / FEATURES, allow_pickle=False) as held:
+            stream = open(folder / FEATURES, "rb")  # noqa: SIM115 - numpy leaves it open if damaged
+            with stream, np.load(stream, allow_pickle=False) as held:
                 features = dict(held)
         if sorted(features) != record["unknown"]["features"]:
             raise ValueError(f"{FEATURES} is of another calibration")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunError(
             f"{path} cannot be read: {reason}. Run `xai-traffic calibrate {folder}` again"

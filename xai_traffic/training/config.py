@@ -18,6 +18,7 @@ from ml_collections import config_flags
 from xai_traffic.capture.records import TILE
 from xai_traffic.errors import ConfigError
 from xai_traffic.parallel.placement import PLACEMENTS
+from xai_traffic.training.default_run import run_folder
 from xai_traffic.training.mirrors import check_mirrors
 from xai_traffic.training.recipe import TASKS
 from xai_traffic.training.remat import REMAT
@@ -203,7 +204,7 @@ def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Con
     config = ml_collections.ConfigDict(config.to_dict())
     config.data.path = str(pathlib.Path(config.data.path).absolute())
     if config.init_from:
-        config.init_from = str(pathlib.Path(config.init_from).absolute())
+        config.init_from = str(run_folder(config.init_from).absolute())
     return config.lock()
 
 

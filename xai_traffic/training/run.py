@@ -26,6 +26,8 @@ from xai_traffic.parallel.sharding import shapes_at
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.calibration import Calibration, read_calibration
 from xai_traffic.training.checkpoint import Checkpoints
+from xai_traffic.training.default_run import run_folder
+from xai_traffic.training.exported import VARIABLES, read_variables
 from xai_traffic.training.inference import compile_features, compile_judge, judge_images, warm_up
 from xai_traffic.training.state import count_parameters, params_sha256
 
@@ -159,10 +161,11 @@ class Run:
 def load_run(
     path: str | os.PathLike, *, community_id_seed: int | None = None, calibrated: bool = True
 ) -> Run:
-    """Load the best checkpoint of a run, finished or not.
+    """Load the best checkpoint of a run, finished or not, or the parameters that were exported.
 
     Args:
-        path: folder of the run.
+        path: folder of the run; "default" is the run that comes with the package, unless there is
+            a folder of that name.
         community_id_seed: 0..65535, for the Community IDs of what the run reads; by default its
             dataset's.
         calibrated: whether to load its calibration, if there is one.
@@ -171,7 +174,7 @@ def load_run(
         RunError: the folder is no run, has no checkpoint yet, or has a calibration of other
             parameters.
     """
-    path = pathlib.Path(path)
+    path = run_folder(path)
     config = read_config(path)
     reading = read_reading(path)
     rules = _rules(path, reading)
@@ -180,19 +183,7 @@ def load_run(
     use_compilation_cache(config.compilation_cache)  # before anything compiles: JAX asks once
     model = build_model(config, len(reading["classes"]))
     like = jax.eval_shape(model.init, jax.random.key(0))
-    folder = path / CHECKPOINTS
-    if not folder.is_dir():
-        raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        if checkpoints.latest is None:
-            raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
-        # Before the first validation nothing is best, and the newest is what there is.
-        best = checkpoints.position(checkpoints.latest)["stopping"]["best_step"]
-        step = best if best in checkpoints.steps else checkpoints.latest
-        here = SingleDeviceSharding(jax.local_devices()[0])
-        variables = checkpoints.restore_variables(
-            step, shapes_at(like, here), average=bool(config.optimizer.ema)
-        )
+    step, variables = _variables(path, config, like)
     calibration = read_calibration(path) if calibrated else None
     if calibration is not None:
         calibration.check(params_sha256(variables), reading["dataset"]["manifest_sha256"], path)
@@ -208,6 +199,29 @@ def load_run(
         step=step,
         calibration=calibration,
     )
+
+
+def _variables(
+    path: pathlib.Path, config: ml_collections.ConfigDict, like: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Return the step that a run judges by, and its variables."""
+    folder = path / CHECKPOINTS
+    if (path / VARIABLES).exists() and not folder.is_dir():
+        result = _read(path, RESULT)
+        return result["best_step"], read_variables(path, like, result["best_params_sha256"])
+    if not folder.is_dir():
+        raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        if checkpoints.latest is None:
+            raise RunError(f"{path} has no checkpoint yet: let the training finish an epoch")
+        # Before the first validation nothing is best, and the newest is what there is.
+        best = checkpoints.position(checkpoints.latest)["stopping"]["best_step"]
+        step = best if best in checkpoints.steps else checkpoints.latest
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        variables = checkpoints.restore_variables(
+            step, shapes_at(like, here), average=bool(config.optimizer.ema)
+        )
+    return step, variables
 
 
 def build_model(config: ml_collections.ConfigDict, classes: int) -> Model:
