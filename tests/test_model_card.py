@@ -124,6 +124,14 @@ def test_the_commands_write_it_and_every_score_has_its_interval(run, trained, tm
     assert json.loads((run / "audit.json").read_text()) == found
 
 
+def test_a_file_of_another_version_is_named_and_costs_no_measurement(run, capsys):
+    (run / "evaluation-validation.json").write_text(json.dumps({"step": 1, "leaky": []}))
+    assert main(["card", str(run)]) == 1
+    assert "is damaged or of another version (KeyError" in capsys.readouterr().err
+    assert main(["calibrate", str(run)]) == 0
+    assert "the model card is left as it is" in capsys.readouterr().err
+
+
 def test_without_its_dataset_it_says_so(run, tmp_path):
     reading = json.loads((run / "reading.json").read_text())
     reading["dataset"] |= {"path": str(tmp_path / "gone"), "leaky": ["one image in two splits"]}

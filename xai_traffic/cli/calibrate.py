@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from xai_traffic.cli.options import DONE, add_json
+from xai_traffic.cli.options import DONE, add_json, renew_card
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -49,7 +49,6 @@ def add(verbs) -> None:
 
 def _run(options, _) -> int:
     from xai_traffic.evaluation.calibrate import calibrate, write_calibration
-    from xai_traffic.report.model_card import write_model_card
     from xai_traffic.training.default_run import own_folder
     from xai_traffic.training.run import load_run
 
@@ -81,7 +80,7 @@ def _run(options, _) -> int:
     state = "on" if record["unknown"]["on"] else "off, turn it on with --unknown"
     log.info("%s (%s)", record["unknown"]["rule"], state)
     log.info("written: %s", path)
-    log.info("written: %s", write_model_card(run.path)[1])
+    renew_card(run.path)
     if options.json:
         print(json.dumps(record))
     return DONE

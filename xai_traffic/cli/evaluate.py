@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from xai_traffic.cli.confidence import show_confidence, show_open_set
-from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json
+from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, renew_card
 from xai_traffic.terminal import log, show_table
 
 COLUMNS = 5
@@ -226,10 +226,8 @@ def _interval(found: dict | None) -> str:
 
 
 def _written(result: dict, path: pathlib.Path, options) -> int:
-    from xai_traffic.report.model_card import write_model_card
-
     log.info("written: %s", path)
-    log.info("written: %s", write_model_card(options.run_folder)[1])
+    renew_card(options.run_folder)
     if options.json:
         print(json.dumps(result))
     return DONE

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from xai_traffic.errors import XaiTrafficError
+from xai_traffic.terminal import log, printable
+
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 
@@ -16,6 +19,18 @@ def add_list(verb) -> None:
         metavar="FILE",
         help="take more paths from a file, or from standard input (-): one a line, # for comments",
     )
+
+
+def renew_card(folder) -> None:
+    """Write a run's model card anew; what hinders it costs nothing of what was measured."""
+    from xai_traffic.report.model_card import write_model_card
+
+    try:
+        _, path = write_model_card(folder)
+    except XaiTrafficError as error:
+        log.warning("the model card is left as it is: %s", printable(error))
+        return
+    log.info("written: %s", printable(path))
 
 
 def no_captures(verb: str) -> int:

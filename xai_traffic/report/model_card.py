@@ -1,8 +1,8 @@
 """Write a run's model card: `RUN/model_card.md`.
 
 The sections are those of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019. All of it
-follows from files: no model is built. What was not measured is said so, with the command that
-would measure it; what was measured of an earlier state of the run is marked.
+follows from files, and no parameter is read. What was not measured is said so, with the command
+that would measure it; what was measured of an earlier state of the run is marked.
 """
 
 from __future__ import annotations
@@ -56,7 +56,14 @@ def write_model_card(
     """
     if audit is not None:
         _keep_audit(folder, audit)
-    text = model_card(read_run_record(folder))
+    record = read_run_record(folder)
+    try:
+        text = model_card(record)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder}: a file of what was measured is damaged or of another version "
+            f"({type(error).__name__}: {error}): measure it again, or remove it"
+        ) from error
     path = folder / CARD
     new = path.with_name(f".{CARD}.new")
     new.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -149,12 +149,12 @@ def _faults(manifest: dict[str, Any]) -> list[str]:
     items = []
     for row in manifest.get("label_conflicts") or []:
         items.append(
-            f"{row['images']:,} images have both labels {code(row['a'])} and {code(row['b'])}"
+            f"images that have both labels {code(row['a'])} and {code(row['b'])}: {row['images']:,}"
         )
     faults = [row["capture"] for row in manifest.get("captures") or [] if row.get("fault")]
     if faults:
         shown = codes(faults[:LISTED]) + ", ..." * (len(faults) > LISTED)
-        items.append(f"{len(faults):,} captures were not read to their end: {shown}")
+        items.append(f"captures that were not read to their end, {len(faults):,}: {shown}")
     items += [code(warning) for warning in manifest.get("warnings") or []]
     return ["What the conversion warned of:", "", *bullets(items)] if items else []
 

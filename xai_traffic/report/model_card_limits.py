@@ -46,8 +46,7 @@ def must_not(record: RunRecord) -> list[str]:
 
 
 def _must_not(record: RunRecord) -> Iterator[str]:
-    config, reading = record.summary.config, record.summary.reading
-    if config.get("data.permute_labels"):
+    if record.summary.config.get("data.permute_labels"):
         yield "**anything**: its labels were permuted, it is a control"
     for reason in record.leaky:
         yield f"**any claim by its scores as those of the split**: LEAKY, {code(reason)}"
@@ -62,10 +61,12 @@ def _must_not(record: RunRecord) -> Iterator[str]:
     yield from _other_networks(record)
     yield from _shortcuts(record)
     main = main_evaluation(record)
-    if reading["task"] == "binary" or (main or {}).get("base_rates"):
+    rates = (main or {}).get("base_rates") or {}
+    if rates.get("at"):
+        malware, benign = rates["detection_rate"]["of"], rates["false_alarm_rate"]["of"]
         yield (
-            "alarms that nobody looks at: the splits hold far more malware than a network does"
-            + (", see the table of base rates" if (main or {}).get("base_rates") else "")
+            f"alarms that nobody looks at: {percent(malware / (malware + benign))} of split "
+            f"{main['split']} is malware, which no network has; see the table of base rates"
         )
     if not record.measured["explanations"]:
         yield (

@@ -86,7 +86,7 @@ def _by_class(evaluation: dict[str, Any]) -> list[str]:
     ]
     if pairs:
         most = sorted(pairs, key=lambda pair: -pair[0])[:5]
-        told = "; ".join(f"{code(a)} called {code(b)} {count:,} times" for count, a, b in most)
+        told = "; ".join(f"{code(a)} called {code(b)} ({count:,})" for count, a, b in most)
         lines += [f"Most often wrong: {told}.", ""]
     return lines
 

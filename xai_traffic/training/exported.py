@@ -27,7 +27,7 @@ def write_variables(folder: pathlib.Path, variables: dict[str, Any]) -> pathlib.
         for place, leaf in jax.tree_util.tree_leaves_with_path(variables)
     }
     path = folder / VARIABLES
-    np.savez(path, allow_pickle=False, **dict(sorted(arrays.items())))
+    np.savez(path, **dict(sorted(arrays.items())))
     return path
 
 
