@@ -88,6 +88,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["xai_traffic", "xai_traffic.*"]),
     package_data={
+        "xai_traffic": ["default_model/*"],
         "xai_traffic.explain": ["README.md"],
         "xai_traffic.report": ["*.html", "*.css", "*.js", "*.json"],
     },
