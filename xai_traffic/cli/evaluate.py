@@ -117,15 +117,16 @@ def show_scores(result: dict, leaky: str = "") -> None:
     intervals = result["intervals"]
     names = ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc")
     show_table(
-        f"{result['split']}: {result['sessions']} sessions, with 95 % intervals over "
-        f"{intervals['units']} units (a {intervals['unit']}){leaky}",
-        ("score", "value", "low", "high"),
+        f"{result['split']}: {result['sessions']} sessions{leaky}",
+        ("score", "value", "95 % interval"),
         [
-            (name, *(f"{intervals[name][side]:.4f}" for side in ("value", "low", "high")))
+            (name, f"{found['value']:.4f}", f"{found['low']:.4f} to {found['high']:.4f}")
             for name in names
-            if intervals[name]["value"] is not None
+            for found in [intervals[name]]
+            if found["value"] is not None
         ],
     )
+    log.info("intervals draw %d units (a %s)", intervals["units"], intervals["unit"])
 
 
 def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
@@ -133,11 +134,9 @@ def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
     if not found["at"]:
         log.warning("the split has sessions of one side only: no rates where malware is rare")
         return
-    rates = ((name, _percent(found[f"{name}_rate"])) for name in ("detection", "false_alarm"))
-    told = ", ".join(f"{name.replace('_', ' ')} rate {rate}" for name, rate in rates)
     show_table(
-        f"{split}: where malware is rare; {told}, per cent{leaky}",
-        ("of the sessions malware", "precision, %", "alerts a day", "of them false"),
+        f"{split}: where malware is rare{leaky}",
+        ("malware among sessions", "precision, %", "alerts a day", "of them false"),
         [
             (
                 f"{row['prevalence']:g}",
@@ -147,7 +146,12 @@ def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
             for row in found["at"]
         ],
     )
-    log.info("of %s sessions a day; exact 95 %% intervals", f"{found['sessions_a_day']:,}")
+    log.info(
+        "detected are %s %% of the malware, false alarms are %s %% of the rest; exact 95 %% "
+        "intervals; alerts of %s sessions a day",
+        *(_percent(found[f"{name}_rate"]) for name in ("detection", "false_alarm")),
+        f"{found['sessions_a_day']:,}",
+    )
 
 
 def _percent(found: dict) -> str:
