@@ -108,6 +108,7 @@ setup(
         "tensorboard>=2.19",
         "pyarrow>=18",
         "scikit-learn>=1.5",
+        "lightgbm>=4.7",
         "scipy>=1.13",
         "matplotlib>=3.9",
         "pillow>=10.1",
