@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xai_traffic.errors import XaiTrafficError
 from xai_traffic.evaluation.baseline_problem import Judged, Problem
 
 TREES = 100
@@ -36,8 +37,17 @@ def judge_by_forest(name: str, problem: Problem, features: np.ndarray) -> Judged
 
 
 def judge_by_boosting(name: str, problem: Problem, features: np.ndarray) -> Judged:
-    """Train gradient-boosted trees (LightGBM) on features [N, F] and judge."""
-    from lightgbm import LGBMClassifier, early_stopping
+    """Train gradient-boosted trees (LightGBM) on features [N, F] and judge.
+
+    Raises:
+        XaiTrafficError: the system lacks the library of OpenMP that LightGBM is linked with.
+    """
+    try:
+        from lightgbm import LGBMClassifier, early_stopping
+    except OSError as error:
+        raise XaiTrafficError(
+            f"LightGBM cannot be loaded: {error}; install the system's libgomp (Debian: libgomp1)"
+        ) from error
 
     choose = problem.validation
     stops = choose.stop > choose.start
