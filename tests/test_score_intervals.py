@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
+from xai_traffic.evaluation import score_intervals
 from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.bootstrap import RESAMPLES
 from xai_traffic.evaluation.score_intervals import (
@@ -45,8 +46,9 @@ def test_draws_are_scored_as_the_sessions_that_they_repeat():
     predictions = probabilities.argmax(1)
     draws = Draws(labels, units, 4, seed=3)
     found, areas = draws.scores(predictions), draws._areas(probabilities)
+    drawn = np.concatenate([part for _, part in draws._draws()])
     for number in (1, 2, 57):
-        rows = np.repeat(np.arange(60), draws._weights(slice(number, number + 1))[0].astype(int))
+        rows = np.repeat(np.arange(60), drawn[number - 1][units])
         whole = score(labels[rows], probabilities[rows], ["a", "b", "c", "d"])
         for name in ("accuracy", "macro_f1"):
             assert found[name][number] == pytest.approx(whole[name])
@@ -153,3 +155,12 @@ def test_no_false_alarm_is_no_proof():
 def test_as_many_draws_as_are_said():
     labels, probabilities, units = sample(sessions=30, units=5)
     assert len(Draws(labels, units, 4).scores(probabilities.argmax(1))["accuracy"]) == 1 + RESAMPLES
+
+
+def test_draws_are_the_same_held_or_drawn_again(monkeypatch):
+    labels, probabilities, units = sample(sessions=200, units=60)
+    said = probabilities.argmax(1)
+    held = Draws(labels, units, 4, seed=5).all_scores(said, probabilities)
+    monkeypatch.setattr(score_intervals, "_HELD", 0)
+    monkeypatch.setattr(score_intervals, "_AT_ONCE", 1000)
+    assert Draws(labels, units, 4, seed=5).all_scores(said, probabilities) == held

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 
 from xai_traffic.data.labels import BINARY_CLASSES
@@ -42,7 +44,12 @@ def own_dataset(run: Run) -> Dataset:
         RunError: what stands there now is another one, whose test split may hold sessions that
             the run was trained on.
     """
-    dataset = open_dataset(run.config.data.path)
+    path = pathlib.Path(run.config.data.path)
+    if not path.exists():  # as of an exported run, or one that was moved
+        raise RunError(
+            f"the dataset that {run.path} was trained on, {path}, is not here: name one with --data"
+        )
+    dataset = open_dataset(path)
     if manifest_sha256(dataset) != run.dataset["manifest_sha256"]:
         raise RunError(
             f"{dataset.path} is not the dataset that {run.path} was trained on: sessions of its "

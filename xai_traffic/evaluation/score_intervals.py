@@ -11,7 +11,7 @@ form. Nadeau and Bengio, "Inference for the generalization error", Machine Learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse, stats
@@ -24,7 +24,10 @@ AREA_DRAWS = 400
 """Draws that areas below curves are taken of: each costs as much as a pass over all sessions."""
 
 _AT_ONCE = 1 << 20
-"""Weights of sessions that are held at once."""
+"""Weights of sessions that are made at once."""
+
+_HELD = 1 << 24
+"""Numbers of all draws together up to which they are held."""
 
 
 class Draws:
@@ -40,9 +43,27 @@ class Draws:
     def __init__(self, labels: np.ndarray, units: np.ndarray, classes: int, seed: int = 0):
         self.labels, self.units, self.classes = np.asarray(labels), np.asarray(units), classes
         self.count = int(self.units.max()) + 1
-        rng = np.random.Generator(np.random.Philox(seed))
-        even = np.full(self.count, 1 / self.count)
-        self._drawn = rng.multinomial(self.count, even, RESAMPLES)
+        self._seed = seed
+        self._held: np.ndarray | None = None
+
+    def _draws(self, number: int = RESAMPLES) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (place of the first, how often each unit is in some of the draws, int [n, units]).
+
+        The same ones each time. They are held where they are few, and else drawn again, so that
+        memory does not grow with sessions.
+        """
+        step = max(1, _AT_ONCE // len(self.labels))
+        if self._held is None:
+            rng = np.random.Generator(np.random.Philox(self._seed))
+            even = np.full(self.count, 1 / self.count)
+            if self.count * RESAMPLES <= _HELD:
+                self._held = rng.multinomial(self.count, even, RESAMPLES)
+        for begin in range(0, number, step):
+            size = min(step, number - begin)
+            if self._held is not None:
+                yield begin, self._held[begin : begin + size]
+            else:
+                yield begin, rng.multinomial(self.count, even, size)
 
     def matrices(self, predictions: np.ndarray) -> np.ndarray:
         """Return the confusion matrix of all sessions, then of every draw.
@@ -59,8 +80,8 @@ class Draws:
             (np.ones(len(cells)), (self.units, cells)), shape=(self.count, size)
         )
         whole = np.asarray(counts.sum(axis=0)).reshape(1, size)
-        drawn = np.asarray((counts.T @ self._drawn.T.astype(np.float64)).T)
-        return np.concatenate([whole, drawn]).reshape(-1, self.classes, self.classes)
+        drawn = [(counts.T @ part.T.astype(np.float64)).T for _, part in self._draws()]
+        return np.concatenate([whole, *drawn]).reshape(-1, self.classes, self.classes)
 
     def scores(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
         """Return each of SCORES for all sessions, then for every draw: float64 [1 + RESAMPLES].
@@ -111,35 +132,23 @@ class Draws:
         """
         count = np.zeros(1 + AREA_DRAWS)
         total = {"roc_auc": np.zeros_like(count), "pr_auc": np.zeros_like(count)}
-        for k in range(self.classes):
-            score = np.asarray(probabilities)[:, k]
-            order = np.argsort(-score, kind="stable")
-            starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))  # of equal scores
-            positive = (self.labels == k)[order]
-            if positive.all() or not positive.any():
-                continue
-            step = max(1, _AT_ONCE // len(order))
-            for begin in range(0, len(count), step):
-                part = slice(begin, min(begin + step, len(count)))
-                weight = self._weights(part)[:, order]
-                hits = np.add.reduceat(weight * positive, starts, axis=1)
-                others = np.add.reduceat(weight * ~positive, starts, axis=1)
-                above, false = np.cumsum(hits, axis=1), np.cumsum(others, axis=1)
-                p, n = above[:, -1], false[:, -1]
-                there = (p > 0) & (n > 0)
-                with np.errstate(invalid="ignore"):
-                    roc = ((above - hits / 2) * others).sum(1) / (p * n)
-                    pr = (hits * above / np.maximum(above + false, 1)).sum(1) / p
-                total["roc_auc"][part] += np.where(there, roc, 0)
-                total["pr_auc"][part] += np.where(there, pr, 0)
+        scores = np.asarray(probabilities)
+        sides = [self.labels == k for k in range(self.classes)]
+        asked = [k for k, side in enumerate(sides) if side.any() and not side.all()]
+        orders = {k: np.argsort(-scores[:, k], kind="stable") for k in asked}
+        whole = np.ones((1, self.count), np.int64)
+        for begin, units in [(-1, whole), *self._draws(AREA_DRAWS)]:
+            weights = units[:, self.units].astype(np.float64)
+            part = slice(begin + 1, begin + 1 + len(units))
+            for k, order in orders.items():
+                starts = np.flatnonzero(np.diff(scores[order, k], prepend=np.inf))  # of ties
+                found = _areas_of(weights[:, order], sides[k][order], starts)
+                there = np.isfinite(found["roc_auc"])
                 count[part] += there
+                for name, values in found.items():
+                    total[name][part] += np.where(there, values, 0)
         with np.errstate(invalid="ignore"):
             return {name: values / count for name, values in total.items()}
-
-    def _weights(self, part: slice) -> np.ndarray:
-        """Return how often each session is in all (1), and in each draw: float64 [n, N]."""
-        units = np.concatenate([np.ones((1, self.count), np.int64), self._drawn[: part.stop]])[part]
-        return units[:, self.units].astype(np.float64)
 
     def interval(self, predictions: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of each of SCORES."""
@@ -151,6 +160,26 @@ class Draws:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
         ours, theirs = self.scores(first), self.scores(second)
         return {name: _interval(ours[name] - theirs[name]) for name in SCORES}
+
+
+def _areas_of(
+    weights: np.ndarray, positive: np.ndarray, starts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the areas of one class, float64 [n], NaN where a draw has one side only.
+
+    Args:
+        weights: of the sessions from the highest score down, float64 [n, N].
+        positive: bool [N].
+        starts: places where another score begins.
+    """
+    hits = np.add.reduceat(weights * positive, starts, axis=1)
+    others = np.add.reduceat(weights * ~positive, starts, axis=1)
+    above, false = np.cumsum(hits, axis=1), np.cumsum(others, axis=1)
+    p, n = above[:, -1], false[:, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        roc = ((above - hits / 2) * others).sum(1) / (p * n)
+        pr = (hits * above / np.maximum(above + false, 1)).sum(1) / p
+    return {"roc_auc": roc, "pr_auc": pr}
 
 
 def scores_of(matrices: np.ndarray) -> dict[str, np.ndarray]:
