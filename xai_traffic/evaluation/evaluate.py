@@ -78,6 +78,20 @@ def check_rules(run: Run, dataset: Dataset) -> None:
     )
 
 
+def asked(run: Run, split: str, dataset: Dataset) -> dict:
+    """Return what every evaluation says of itself: run, sessions, whether LEAKY."""
+    return {
+        "run": str(run.path),
+        "step": run.step,
+        "dataset": str(dataset.path),
+        "manifest_sha256": manifest_sha256(dataset),
+        "split": split,
+        "task": run.task,
+        "mask": dataset.rules.mask,
+        "leaky": dataset.leaky(run.task),
+    }
+
+
 def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.ndarray, np.ndarray]:
     """Return (scores, labels int32 [N], logits float32 [N, K], not calibrated); see `evaluate`."""
     labels, logits, _ = judge_split(run, split, dataset)
@@ -88,14 +102,7 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
     intervals = draws.all_scores(predictions, probabilities)
     per_class = dict(zip(run.classes, intervals.pop("per_class"), strict=True))
     result = {
-        "run": str(run.path),
-        "step": run.step,
-        "dataset": str(dataset.path),
-        "manifest_sha256": manifest_sha256(dataset),
-        "split": split,
-        "task": run.task,
-        "mask": dataset.rules.mask,
-        "leaky": dataset.leaky(run.task),
+        **asked(run, split, dataset),
         "parameters": run.parameter_count,
         **score(labels, probabilities, run.classes),
         "intervals": {

@@ -17,12 +17,11 @@ from xai_traffic.capture.layouts import TILE_LAYOUTS, make_images
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.evaluation.classify import BATCH
-from xai_traffic.evaluation.evaluate import predict_split
+from xai_traffic.evaluation.evaluate import asked, predict_split
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.terminal import progress
-from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.run import Run
 
 
@@ -88,14 +87,7 @@ def evaluate_forged(
             }
         )
     return {
-        "run": str(run.path),
-        "step": run.step,
-        "dataset": str(dataset.path),
-        "manifest_sha256": manifest_sha256(dataset),
-        "split": split,
-        "task": run.task,
-        "mask": dataset.rules.mask,
-        "leaky": dataset.leaky(run.task),
+        **asked(run, split, dataset),
         "checksums": checksums,
         "seed": seed,
         "sessions": len(rows),

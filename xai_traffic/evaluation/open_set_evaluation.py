@@ -16,7 +16,7 @@ from xai_traffic.errors import RunError
 from xai_traffic.evaluation.bootstrap import unit_intervals, widened
 from xai_traffic.evaluation.calibrate import ACCEPT, learnt_classes, training_features
 from xai_traffic.evaluation.classify import judge_further
-from xai_traffic.evaluation.evaluate import check_rules, judge_split, own_dataset
+from xai_traffic.evaluation.evaluate import asked, check_rules, judge_split, own_dataset
 from xai_traffic.evaluation.open_set import (
     acceptance_curve,
     false_positive_rate,
@@ -31,7 +31,6 @@ from xai_traffic.evaluation.unknown_scores import (
     fit_features,
     known_scores,
 )
-from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.run import Run
 
 POINTS = 200
@@ -98,15 +97,8 @@ def evaluate_open_set(
         }
     own = dataset.table["label"].take(sides.known).to_pylist()
     return {
-        "run": str(run.path),
-        "step": run.step,
-        "dataset": str(dataset.path),
-        "manifest_sha256": manifest_sha256(dataset),
+        **asked(run, split, dataset),
         "unknown_dataset": str(sides.source.path),
-        "split": split,
-        "task": run.task,
-        "mask": dataset.rules.mask,
-        "leaky": dataset.leaky(run.task),
         "unit": unit_name(dataset),
         "known": {
             "sessions": len(own),
