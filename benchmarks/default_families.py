@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from default_sessions import RULES, SILENT, SPLIT, malware_rows, protocol_sessions
-from record_cells import write_labels
+from record_datasets import write_labels
 
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-from record_cells import ATTACKS, MALWARE_LABELS, protocol_rows, write_labels
+from record_datasets import write_labels
+from record_protocols import ATTACKS, MALWARE_LABELS, protocol_rows
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.account import Entry, per_class_of, split_sizes

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 from default_sessions import LICENCES, malware_sources
-from record_cells import ATTACKS
+from record_protocols import ATTACKS
 
 from xai_traffic.capture.inputs import find_inputs
 from xai_traffic.errors import XaiTrafficError

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from record_cells import Cell, payload_of
+from record_cells import Cell
+from record_datasets import payload_of
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.base_rates import base_rates

@@ -16,10 +16,10 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def parts():
-    """Return the modules of the record: cells, scores, report, and the command's."""
+    """Return the modules of the record: cells, scores, report, the command's, and protocols."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        names = ("record_cells", "record_scores", "record_report", "record")
+        names = ("record_cells", "record_scores", "record_report", "record", "record_protocols")
         yield [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(BENCHMARKS))
@@ -46,6 +46,25 @@ def test_another_project_is_asked(parts, captures, tmp_path):
     assert dataset.rules.mask == "ports" and not dataset.leaky("multiclass")
 
 
+def test_no_capture_outweighs_the_others_of_its_protocol(parts, captures, tmp_path):
+    _, few = made(parts, captures, tmp_path, "protocols/capture")
+    _, every = made(parts, captures, tmp_path, "protocols/every-session")
+    ldap = few.classes.index("LDAP")
+    for dataset, least, most in ((few, 1, 5), (every, 1, 200)):
+        names = np.array(dataset.table["capture"].to_pylist())
+        _, sizes = np.unique(names, return_counts=True)
+        assert sizes.min() >= least and sizes.max() <= most
+        assert not captures_of(dataset, "train") & captures_of(dataset, "test")
+        assert dataset.rules.mask == "ports" and len(dataset.classes) == 16
+    assert len(few) < len(every)
+    taught = {
+        dataset: len(set(np.array(dataset.table["capture"].to_pylist())[rows]))
+        for dataset in (few, every)
+        for rows in [dataset.rows("train")[dataset.labels[dataset.rows("train")] == ldap]]
+    }
+    assert taught[every] == 1 and taught[few] > 10
+
+
 def test_families_are_left_out(parts, captures, tmp_path):
     cell, dataset = made(parts, captures, tmp_path, "malicious")
     labels = np.array(dataset.table["label"].to_pylist())
@@ -58,9 +77,9 @@ def test_families_are_left_out(parts, captures, tmp_path):
     assert all(families.values())
     every = [name for some in families.values() for name in some]
     assert len(every) == len(set(every)) == 18
-    assert max(np.sum(labels == name) for name in every) <= parts[0].MOST
+    assert max(np.sum(labels == name) for name in every) <= parts[4].MOST
     assert cell.task == "binary" and not dataset.leaky("binary")
-    assert parts[0].ATTACKS[0] not in set(dataset.table["capture"].to_pylist())
+    assert parts[4].ATTACKS[0] not in set(dataset.table["capture"].to_pylist())
 
 
 def test_the_last_fifth_is_later(parts, captures, tmp_path):
@@ -92,7 +111,7 @@ def test_published_images_keep_their_split(parts, captures, tmp_path, name):
 
 
 def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypatch):
-    cells, scores, report, record = parts
+    cells, scores, report, record, _ = parts
     dataset = make_dataset(tmp_path / "data", sessions=300)
     rows = dataset.rows("test")
     labels = dataset.labels[rows]
