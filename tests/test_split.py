@@ -165,6 +165,16 @@ def test_one_capture_a_class_is_named():
     assert len(warnings) == 2 and "in 1 capture," in warnings[0]
 
 
+def test_a_class_that_one_capture_teaches_is_named():
+    captures = ["big"] * 70 + [f"c{n}" for n in range(30)]
+    table = sessions(["a"] * 100, captures, hosts=[*range(100)])
+    split, warnings = assign_split(table, parse_split("capture:70/10/20"), 0)
+    assert counts(split) == [70, 10, 20] and len(warnings) == 1
+    assert "its 70 sessions in train are all of one capture, of 31 that have it" in warnings[0]
+    for rest, spec in ((table.slice(60), "70/10/20"), (table.slice(0, 70), "100/0/0")):
+        assert assign_split(rest, parse_split(f"capture:{spec}"), 0)[1] == []
+
+
 def test_hash_is_stable_when_data_are_added():
     spec = parse_split("hash:70/10/20")
     labels = ["a", "b"] * 1000

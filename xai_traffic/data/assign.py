@@ -14,6 +14,7 @@ from xai_traffic.data.deal import (
     cells_of,
     connected,
     count_splits,
+    count_taught,
     deal,
     hash_points,
     ties,
@@ -86,7 +87,9 @@ def assign_groups(
     of_group, _ = deal(cells, classes, spec, seed, points=points, spans=spans)
     counts = count_splits(cells, of_group, len(classes))
     number = np.bincount(cells.label, minlength=len(classes))
-    return of_group.astype(np.int8)[groups], split_warnings(counts, number, classes, spec)
+    taught = count_taught(cells, of_group, len(classes))
+    warnings = split_warnings(counts, number, taught, classes, spec)
+    return of_group.astype(np.int8)[groups], warnings
 
 
 def five_tuple_groups(table: pa.Table, *, of_capture: bool = True) -> np.ndarray:

@@ -124,6 +124,12 @@ def count_splits(cells: Cells, of_group: np.ndarray, classes: int) -> np.ndarray
     return counts.reshape(classes, len(PLACES))
 
 
+def count_taught(cells: Cells, of_group: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many groups training has of each class, int64 [classes]."""
+    taught = of_group[cells.group] == SPLITS.index("train")
+    return np.bincount(cells.label[taught], minlength=classes)
+
+
 def connected(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
     """Return the lowest member of what each of `count` things is tied to, int64 [count].
 

@@ -22,6 +22,7 @@ from xai_traffic.data.deal import (
     cells_of,
     connected,
     count_splits,
+    count_taught,
     deal,
     hash_points,
     place_points,
@@ -150,6 +151,7 @@ class Groups:
         classes = sorted(names)
         place = np.array([classes.index(name) for name in names], np.int64)
         told: dict = {}
+        taught = None
         if self._at_once:
             self._of_group = np.arange(len(PLACES), dtype=np.int8)
             counts = np.zeros((len(classes), len(PLACES)), np.int64)
@@ -160,6 +162,7 @@ class Groups:
             cells = self._all_cells(place) if together is None else self._used(together, place)
             cells, placed, told = self._deal(cells, classes)
             counts = count_splits(cells, placed, len(classes))
+            taught = count_taught(cells, placed, len(classes))
             if together is not None:
                 labels = place[together.labels[together.unused]]
                 counts[:, PLACES.index(UNUSED)] += np.bincount(labels, minlength=len(classes))
@@ -171,7 +174,7 @@ class Groups:
             for split, number in zip(PLACES, row, strict=True)
         }
         self._file.seek(0)
-        return of_split, split_warnings(counts, groups, classes, self.spec), told
+        return of_split, split_warnings(counts, groups, taught, classes, self.spec), told
 
     def _used(self, together: Together, place: np.ndarray) -> Cells:
         """Tie groups that share a cluster; return the cells of the sessions that are used."""

@@ -194,13 +194,18 @@ def parse_split(spec: str) -> SplitSpec:
 
 
 def split_warnings(
-    counts: np.ndarray, groups: np.ndarray, classes: Sequence[str], spec: SplitSpec
+    counts: np.ndarray,
+    groups: np.ndarray,
+    taught: np.ndarray | None,
+    classes: Sequence[str],
+    spec: SplitSpec,
 ) -> list[str]:
-    """Name every class that one of the wanted splits has nothing of.
+    """Name every class that a wanted split has nothing of, or that one capture or host teaches.
 
     Args:
         counts: int [classes, 3 or 4], sessions by PLACES.
         groups: int [classes], groups that have sessions of each class.
+        taught: int [classes], those of them in training; None where it is of no account.
         classes: their names.
         spec: what was split by.
     """
@@ -224,7 +229,20 @@ def split_warnings(
                 f"class {name}: no session in {' and '.join(missing)}{trouble}: it has "
                 f"{counts[label].sum()} sessions in {number} {kind}, split {spec}{remedy}"
             )
+        elif _one_teaches(spec, label, groups, taught):
+            kind = GROUPED_BY[spec.key]
+            warnings.append(
+                f"class {name}: its {counts[label, 0]} sessions in train are all of one {kind}, of "
+                f"{groups[label]} that have it: what is learnt of it may be that {kind} alone; "
+                f"take fewer sessions of large {kind}s"
+            )
     return warnings
+
+
+def _one_teaches(spec: SplitSpec, label: int, groups: np.ndarray, taught) -> bool:
+    if spec.key not in ("capture", "host") or taught is None:
+        return False
+    return bool(taught[label] == 1 and groups[label] > 1)
 
 
 def _remedy(spec: SplitSpec, groups: int) -> str:
