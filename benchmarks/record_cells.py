@@ -34,7 +34,12 @@ LOSSY = {**PAYLOAD_ONLY, "augment.packet_dropout": 0.5, "epochs": 60}
 FEW = {"batch_size": 32, "epochs": 40, "optimizer.ema": 0.99}
 """For a thousand sessions."""
 
-MANY = {"epochs": 6, "batch_size": 128}
+MANY = {
+    "epochs": 4,
+    "batch_size": 128,
+    "augment.byte_swap": 0.0,
+    "augment.payload_dropout": 0.5,
+}
 """For a hundred thousand."""
 
 
