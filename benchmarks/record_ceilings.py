@@ -26,7 +26,7 @@ from sklearn.model_selection import cross_val_predict
 
 from xai_traffic.data.store import Dataset
 
-ASKED = ("ustc/addresses+ports+ids+window+options", "ustc/payload", "l7/published", "l7/once")
+ASKED = ("ustc/addresses+ports+ids+window+options", "ustc/payload", "l7/published")
 APPLICATION_DATA, RECORD_HEAD = b"\x17\x03", 5
 """A record of TLS or SSL 3.0: type, version, length (RFC 8446, 5.1)."""
 

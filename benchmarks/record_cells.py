@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from record_datasets import HOSTS_HIDDEN, Make, Source
 from record_protocols import (
     OF_ONE_CAPTURE,
@@ -20,10 +21,13 @@ from record_ustc import (
     SEVERAL_HOSTS,
     TRIO,
     in_time,
+    once,
     published_images,
     ustc,
     ustc_payload,
 )
+
+from xai_traffic.data.store import Dataset
 
 PAYLOAD_ONLY = {"augment.header_bytes": 16, "augment.header_dropout": 0.0}
 """A protocol is known by the first bytes of its payloads: these are never lost."""
@@ -44,6 +48,20 @@ MANY = {
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """A row of its own for some of a cell's test sessions, judged by the same classifiers.
+
+    Args:
+        name, title: as a cell's.
+        kept: which of the dataset's test sessions, bool [n]. None of them has a copy in training.
+    """
+
+    name: str
+    title: str
+    kept: Callable[[Dataset], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
 class Cell:
     """One row of the record.
 
@@ -56,6 +74,7 @@ class Cell:
         changes: of the networks' configs, by dotted key.
         payload: of a network that reads the payload alone and is asked beside the others: what
             reads the captures so, and the changes of its config. None where there is none.
+        part: a second row; None where there is none.
     """
 
     name: str
@@ -64,6 +83,18 @@ class Cell:
     task: str = "multiclass"
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     payload: tuple[Source, Mapping[str, Any]] | None = None
+    part: Part | None = None
+
+
+def cells_and_parts() -> list[Cell]:
+    """Return all cells, each with its part behind it as a cell of its own."""
+    found = []
+    for cell in cells():
+        found.append(cell)
+        if cell.part is not None:
+            part = cell.part
+            found.append(dataclasses.replace(cell, name=part.name, title=part.title, part=None))
+    return found
 
 
 def cells() -> list[Cell]:
@@ -113,10 +144,10 @@ def cells() -> list[Cell]:
         Cell(
             "l7/published",
             "USTC payload images, as published",
-            published_images(False),
+            published_images,
             changes=stream,
+            part=Part("l7/once", "the same, test images without a copy, each once", once),
         ),
-        Cell("l7/once", "USTC payload images, each once", published_images(True), changes=stream),
         *(
             Cell(
                 f"protocols/{name}",

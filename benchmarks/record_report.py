@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from record_cells import Cell, cells
+from record_cells import Cell, cells_and_parts
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.score_intervals import over_seeds
@@ -207,7 +207,7 @@ def _about(records: list[dict]) -> str:
 
 
 def _by_cell(records: list[dict]):
-    for cell in cells():
+    for cell in cells_and_parts():
         own = [record for record in records if record["cell"] == cell.name]
         if own:
             yield cell, own

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from record_cells import Cell
+from record_cells import Cell, Part
 from record_datasets import payload_of
 
 from xai_traffic.data.store import Dataset
@@ -88,6 +88,8 @@ def score_cell(
         judged.append(("control", control))
         judged.append(("control", _untrained(folder / "vit", dataset)))
     yield from _records(cell, dataset, seed, judged)
+    if cell.part is not None:
+        yield from _records(cell, dataset, seed, judged, cell.part)
 
 
 def _network(
@@ -183,9 +185,17 @@ def _mean(members: list[Judged]) -> Judged:
 
 
 def _records(
-    cell: Cell, dataset: Dataset, seed: int, judged: list[tuple[str, Judged]]
+    cell: Cell,
+    dataset: Dataset,
+    seed: int,
+    judged: list[tuple[str, Judged]],
+    part: Part | None = None,
 ) -> Iterator[dict]:
     rows = dataset.rows("test")
+    if part is not None:
+        kept = part.kept(dataset)
+        rows = rows[kept]
+        judged = [(kind, _some(one, kept)) for kind, one in judged]
     units = units_of(dataset, rows)
     classes = dataset.task_classes(cell.task)
     draws = Draws(judged[0][1].labels, units, len(classes), seed)
@@ -194,7 +204,7 @@ def _records(
         predictions = one.probabilities.argmax(-1)
         whole = score(one.labels, one.probabilities, classes)
         record = {
-            "cell": cell.name,
+            "cell": part.name if part else cell.name,
             "seed": seed,
             "kind": kind,
             "model": one.name,
@@ -202,7 +212,7 @@ def _records(
             "test": len(rows),
             "units": draws.count,
             "unit": unit_name(dataset),
-            "leaky": bool(dataset.leaky(cell.task)),
+            "leaky": part is None and bool(dataset.leaky(cell.task)),
             **draws.interval(predictions),
             "expected_calibration_error": whole["expected_calibration_error"],
             "training_seconds": round(one.training_seconds, 2),
@@ -223,6 +233,16 @@ def _records(
             }
             record["confused"] = _confused(whole, classes)
         yield record
+
+
+def _some(one: Judged, kept: np.ndarray) -> Judged:
+    """Return what was made of some sessions, at the same speed."""
+    return dataclasses.replace(
+        one,
+        labels=one.labels[kept],
+        probabilities=one.probabilities[kept],
+        seconds=one.seconds * float(kept.mean()),
+    )
 
 
 def _binary(cell: Cell, dataset: Dataset) -> np.ndarray | None:

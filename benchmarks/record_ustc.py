@@ -66,34 +66,35 @@ def ustc_payload(captures: pathlib.Path, work: pathlib.Path) -> Dataset:
     return ustc("none", layers="payload")(captures, work, 0)
 
 
-def published_images(deduplicated: bool) -> Make:
-    """Return what reads the published payload images with their own test split.
+def published_images(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+    """Return the published payload images with their own test split.
 
-    One in ten training images is for validation, by seed. Deduplicated, an image that training
-    has under the same label is no test image, and no image is there twice.
+    One in ten training images is for validation, by seed.
     """
+    path = work / f"data/l7-published-{seed}"
+    if path.exists():
+        return open_dataset(path)
+    sets = [np.load(captures / f"ustc/session_l7_28x28/{name}.npz") for name in ("train", "test")]
+    classes = [str(name) for name in sets[0]["classes"]]
+    images = np.concatenate([each["images"] for each in sets]).reshape(-1, 784)
+    labels = np.concatenate([each["labels"] for each in sets]).astype(np.int64)
+    split = np.repeat(np.array(["train", "test"]), [len(each["labels"]) for each in sets])
+    drawn = np.random.Generator(np.random.Philox(seed)).random(len(split)) < 0.1
+    split = np.where((split == "train") & drawn, "validation", split)
+    order = np.argsort(np.array(classes))
+    place = np.argsort(order)
+    return _write_images(path, images, place[labels], [classes[k] for k in order], split, seed)
 
-    def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
-        path = work / f"data/l7-{'once' if deduplicated else 'published'}-{seed}"
-        if path.exists():
-            return open_dataset(path)
-        sets = [np.load(captures / f"ustc/session_l7_28x28/{n}.npz") for n in ("train", "test")]
-        classes = [str(name) for name in sets[0]["classes"]]
-        images = np.concatenate([each["images"] for each in sets]).reshape(-1, 784)
-        labels = np.concatenate([each["labels"] for each in sets]).astype(np.int64)
-        split = np.repeat(np.array(["train", "test"]), [len(each["labels"]) for each in sets])
-        drawn = np.random.Generator(np.random.Philox(seed)).random(len(split)) < 0.1
-        split = np.where((split == "train") & drawn, "validation", split)
-        if deduplicated:
-            keys = np.concatenate([images, labels[:, None].astype(np.uint8)], axis=1)
-            _, first = np.unique(keys, axis=0, return_index=True)
-            kept = np.sort(first)
-            images, labels, split = images[kept], labels[kept], split[kept]
-        order = np.argsort(np.array(classes))
-        place = np.argsort(order)
-        return _write_images(path, images, place[labels], [classes[k] for k in order], split, seed)
 
-    return make
+def once(dataset: Dataset) -> np.ndarray:
+    """Return which test images no other split has under the same label, each once; bool [n]."""
+    names = np.array(dataset.table["content_hash"].to_pylist())
+    both = np.char.add(names, dataset.labels.astype(str))
+    rows = dataset.rows("test")
+    _, first = np.unique(both[rows], return_index=True)
+    kept = np.zeros(len(rows), bool)
+    kept[first] = True
+    return kept & ~np.isin(both[rows], np.delete(both, rows))
 
 
 def _write_images(path, images, labels, classes, split, seed: int) -> Dataset:

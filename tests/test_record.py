@@ -92,22 +92,27 @@ def test_the_last_fifth_is_later(parts, captures, tmp_path):
         assert (own & test).sum() == -(-own.sum() // 5) or (own & test).sum() == own.sum() // 5
 
 
-@pytest.mark.parametrize("name", ["l7/published", "l7/once"])
-def test_published_images_keep_their_split(parts, captures, tmp_path, name):
-    _, dataset = made(parts, captures, tmp_path, name)
+def test_published_images_keep_their_split_and_are_judged_without_copies_too(
+    parts, captures, tmp_path
+):
+    cell, dataset = made(parts, captures, tmp_path, "l7/published")
     published = np.load(captures / "ustc/session_l7_28x28/test.npz")
-    test = dataset.rows("test")
-    images = dataset.images(test)
-    once = name == "l7/once"
-    assert bool(dataset.leaky("multiclass")) != once
-    if not once:
-        np.testing.assert_array_equal(images, published["images"])
-        names = [str(published["classes"][label]) for label in published["labels"]]
-        assert [dataset.classes[label] for label in dataset.labels[test]] == names
-    else:
-        train = {image.tobytes() for image in dataset.images(dataset.rows("train"))}
-        shared = [image.tobytes() in train for image in images]
-        assert 9000 < len(images) < 10004 and np.mean(shared) < 0.01  # under other labels alone
+    images = dataset.images(dataset.rows("test"))
+    assert dataset.leaky("multiclass")
+    np.testing.assert_array_equal(images, published["images"])
+    labels = dataset.labels[dataset.rows("test")]
+    names = [str(published["classes"][label]) for label in published["labels"]]
+    assert [dataset.classes[label] for label in labels] == names
+    taught = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
+    known = {
+        (image.tobytes(), label)
+        for image, label in zip(dataset.images(taught), dataset.labels[taught], strict=True)
+    }
+    kept = cell.part.kept(dataset)
+    pairs = [(image.tobytes(), label) for image, label in zip(images, labels, strict=True)]
+    left = [pair for pair, stays in zip(pairs, kept, strict=True) if stays]
+    assert len(left) == len(set(left)) and not set(left) & known
+    assert set(left) == set(pairs) - known and 9000 < len(left) < 10004
 
 
 def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypatch):
@@ -143,6 +148,12 @@ def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypat
     # Of the classes the first is benign, the others are malware: errors inside a side do not count.
     sides = (labels > 0) == (wrong > 0)
     assert forest["binary"]["accuracy"]["value"] == pytest.approx(sides.mean())
+    part = cells.Part("l7/once", "some", lambda dataset: np.arange(len(labels)) >= 3)
+    both = [("network", judged("vit", labels)), ("baseline", judged("forest", wrong))]
+    _, some = some_lines = list(scores._records(cell, dataset, 0, both, part))
+    assert (some["cell"], some["test"], some["accuracy"]["value"]) == ("l7/once", 27, 1)
+    assert some["sessions_per_second"] == 60 and not some["leaky"] and forest["leaky"]
+    lines += some_lines
     about = {"size": "cpu", "date": "D", "cores": 2, "processor": "P", "system": "S"}
     about |= {"device": "cpu", "versions": {"jax": "1"}}
     path = tmp_path / "record.jsonl"
@@ -154,4 +165,5 @@ def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypat
     shown = capsys.readouterr().out
     assert "| vit | forest | +10." in shown and "| 30 | 1 | **100.0 (43.9, 100.0)**" in shown
     assert "hidden: none **LEAKY** |" in shown  # one 5-tuple a capture, in all splits
+    assert "| the same, test images without a copy, each once | 27 | 1 |" in shown
     assert "S, cpu; jax 1; seeds 0" in shown
