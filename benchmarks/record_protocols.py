@@ -9,9 +9,7 @@ import numpy as np
 from record_datasets import HOSTS_HIDDEN, PORTS_HIDDEN, Make, masked, rewrite, write_labels
 
 from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.data.assign import assign_split
 from xai_traffic.data.build import convert
-from xai_traffic.data.split import PLACES, parse_split
 from xai_traffic.data.store import Dataset, open_dataset
 
 HERE = pathlib.Path(__file__).parent
@@ -41,16 +39,22 @@ TESTED, MOST = 3, 200
 """One in so many families of malware is for the test, 3 for validation; most sessions of one."""
 
 
-def protocols(work: pathlib.Path, captures: pathlib.Path, seed: int, split: str) -> Dataset:
-    """Return the 16 protocols, sessions on their ports only, with nothing hidden."""
-    path = work / f"data/protocols-{split.replace('/', '_')}-{seed}"
+def protocols(
+    work: pathlib.Path, captures: pathlib.Path, seed: int, split: str, most: int = 0
+) -> Dataset:
+    """Return the 16 protocols, sessions on their ports only, with nothing hidden.
+
+    Args:
+        most: of a capture; 0 for all.
+    """
+    path = work / f"data/protocols-{split.replace('/', '_')}-{most or 'all'}-{seed}"
     if not path.exists():
         labels = work / "protocols.csv"
         write_labels(labels, protocol_rows(captures))
         convert(
             [captures / "protocols"],
             path,
-            rules=ReadingRules(),
+            rules=ReadingRules(most_per_capture=most),
             split=split,
             seed=seed,
             labels=labels,
@@ -75,30 +79,20 @@ def malware_rows() -> list[tuple[str, str, str, str]]:
         return [tuple(row.values()) for row in csv.DictReader(stream)]
 
 
-def every_session(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
-    """Return the protocols split by capture, ports hidden."""
-    return masked(protocols(work, captures, seed, BY_CAPTURE).path, PORTS_HIDDEN)
-
-
-def by_capture(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
-    """Return the same with at most OF_ONE_CAPTURE sessions of a capture, drawn by seed.
+def by_capture(most: int) -> Make:
+    """Return what reads the protocols, split by capture, ports hidden.
 
     One capture has 100 of 133 sessions of LDAP: with all of them it is what training knows of LDAP,
-    and the other 31 are for the test.
+    and the other 31 captures are for the test.
+
+    Args:
+        most: sessions of a capture; 0 for all.
     """
-    path = work / f"data/protocols-few-of-each-{seed}"
-    if not path.exists():
-        whole = every_session(captures, work, 0)
-        capture = whole.table["capture"].combine_chunks().dictionary_encode().indices.to_numpy()
-        drawn = np.random.Generator(np.random.Philox(seed)).permutation(len(whole))
-        order = drawn[np.argsort(capture[drawn], kind="stable")]
-        first = np.searchsorted(capture[order], capture[order])
-        rows = np.sort(order[np.arange(len(whole)) - first < OF_ONE_CAPTURE])
-        placed, _ = assign_split(whole.table.take(rows), parse_split(BY_CAPTURE), seed)
-        split = np.full(len(whole), "", object)
-        split[rows] = np.array(PLACES)[placed]
-        rewrite(whole, path, rows, split)
-    return open_dataset(path)
+
+    def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
+        return masked(protocols(work, captures, seed, BY_CAPTURE, most).path, PORTS_HIDDEN)
+
+    return make
 
 
 def by_source(train_on: str) -> Make:

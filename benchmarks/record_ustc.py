@@ -26,16 +26,21 @@ def ustc(mask: str, split: str = "random:70/10/20", classes: tuple[str, ...] = (
     """Return what reads USTC-TFC2016's prefixes, or some of its classes, under a mask."""
 
     def make(captures: pathlib.Path, work: pathlib.Path, seed: int) -> Dataset:
-        folder = captures / "ustc/session_prefix"
-        inputs = [folder]
-        if classes:
-            inputs = [path for name in classes for path in folder.glob(f"*/{name}.pcap")]
-        about = "-".join([str(len(classes) or "all"), *rules.values(), split.replace("/", "_")])
-        plain = work / f"data/ustc-{about}-{seed}"
+        about = "-".join(["ustc", *rules.values(), split.replace("/", "_"), str(seed)])
+        plain = work / "data" / about
         if not plain.exists():
             read = ReadingRules(rule="five_tuple", **rules)
+            inputs = [captures / "ustc/session_prefix"]
             convert(inputs, plain, rules=read, split=split, seed=seed)
-        return masked(plain, mask)
+        whole = masked(plain, mask)
+        if not classes:
+            return whole
+        path = whole.path.with_name(f"{whole.path.name}-{len(classes)}-classes")
+        if not path.exists():
+            own = np.isin(whole.table["label"].to_pylist(), classes)
+            splits = np.asarray(whole.table["split"].to_pylist(), object)
+            rewrite(whole, path, np.flatnonzero(own), splits)
+        return open_dataset(path)
 
     return make
 

@@ -1,5 +1,6 @@
 """Captures to datasets: every packet accounted for, nothing half done, bad beside good."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -8,6 +9,7 @@ import pathlib
 import struct
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from labelled_captures import FIVE, check_account, packet, packets_in, write_capture, write_folder
 
@@ -235,6 +237,35 @@ def test_a_class_lost_to_the_minimum_is_named_loudly(folder, tmp_path, caplog):
     assert made.manifest["lost_classes"]["call"]["sessions"] == 1
     assert made.manifest["classes"] == ["bot", "web"]
     assert made.manifest["per_class"]["bot"]["dropped_sessions"] == {"below minimum packets": 10}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_capture_gives_more_of_a_class_than_is_asked(folder, tmp_path, workers):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "capture,filter,label\n*/web.pcap,src net 10.0.0.0/29,early\n*/web.pcap,,late\n*,,bot\n"
+    )
+    wish = dataclasses.replace(FIVE, most_per_capture=5)
+    options = {"rules": wish, "labels": labels, "workers": workers}
+    made = convert([folder], tmp_path / "out", **options)
+    check_account(made.manifest)
+    kept = {name: row["kept"]["sessions"] for name, row in made.manifest["per_class"].items()}
+    assert kept == {"": 0, "early": 5, "late": 5, "bot": 5}
+    early = made.manifest["per_class"]["early"]
+    assert early["dropped_sessions"] == {"more than are taken of a capture": 3}
+    whole = convert([folder], tmp_path / "whole", rules=FIVE, labels=labels)
+    every, some = (open_dataset(one.dataset).table for one in (whole, made))
+    for label in ("early", "late"):
+        first = every.filter(pc.field("label") == label)["session"].to_pylist()[:5]
+        assert some.filter(pc.field("label") == label)["session"].to_pylist() == first
+    derived = convert([made.dataset], tmp_path / "masked", rules=ReadingRules(mask="ports"))
+    assert open_dataset(derived.dataset).rules.most_per_capture == 5
+    close = dataclasses.replace(CLOSE, most_per_capture=5)
+    made = convert([folder], tmp_path / "close", **{**options, "rules": close})
+    kept = made.manifest["per_class"]["bot"]["kept"]["sessions"]
+    assert kept == 3  # copies are of the five: which they are depends on other captures
+    # What is judged is judged whole, and a run takes sessions of both datasets.
+    assert open_dataset(derived.dataset).rules == dataclasses.replace(FIVE, mask="ports")
 
 
 def test_sessions_without_payload_are_dropped_by_name(folder, tmp_path):

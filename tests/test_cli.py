@@ -103,6 +103,7 @@ def test_wrong_usage_is_status_2(arguments, capsys):
         (["convert", ".", "--out", "OUT", "--filter", "tcp and"], "filter"),
         (["convert", ".", "--out", "OUT", "--idle-timeout", "nan"], "idle_timeout"),
         (["convert", ".", "--out", "OUT", "--min-packets", "-1"], "min_packets"),
+        (["convert", ".", "--out", "OUT", "--most-per-capture", "-1"], "most_per_capture"),
         (["convert", ".", "--out", "OUT", "--community-id-seed", "-1"], "community_id_seed"),
         (["convert", ".", "--out", "OUT", "--rule", "zeek", "--idle-timeout", "5"], "time-outs"),
         (["evaluate", "no-run"], "no-run"),

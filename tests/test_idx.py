@@ -161,6 +161,7 @@ def test_wishes_that_images_cannot_meet(tmp_path, captures):
     for rules, message in (
         (ReadingRules(mask="ports"), r"mask 'ports': an image set holds images"),
         (ReadingRules(min_packets=2), r"min_packets 2"),
+        (ReadingRules(most_per_capture=2), r"most_per_capture 2"),
         (ReadingRules(layout="packet"), r"layout 'packet': image sets have layout 'ustc28'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -16,11 +16,11 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def parts():
-    """Return the modules of the record: cells, scores, report, the command's, and protocols."""
+    """Return cells, scores, report, the command, protocols, datasets: the modules of the record."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        names = ("record_cells", "record_scores", "record_report", "record", "record_protocols")
-        yield [importlib.import_module(name) for name in names]
+        names = ("cells", "scores", "report", "", "protocols", "datasets")
+        yield [importlib.import_module(f"record_{name}".rstrip("_")) for name in names]
     finally:
         sys.path.remove(str(BENCHMARKS))
 
@@ -63,6 +63,24 @@ def test_no_capture_outweighs_the_others_of_its_protocol(parts, captures, tmp_pa
         for rows in [dataset.rows("train")[dataset.labels[dataset.rows("train")] == ldap]]
     }
     assert taught[every] == 1 and taught[few] > 10
+
+
+@pytest.mark.parametrize(
+    "name", ["trio/ports", "ustc/host", "ustc/time", "protocols/capture", "malicious"]
+)
+def test_payloads_are_of_the_same_sessions_and_splits(parts, captures, tmp_path, name):
+    name = name.replace("/ports", "/addresses+ports")
+    cell, dataset = made(parts, captures, tmp_path, name)
+    source = cell.payload[0](captures, tmp_path)
+    payload = parts[5].payload_of(dataset, source, tmp_path / "payload")
+    places = {}
+    for each in (dataset, payload):
+        columns = (each.table[column].to_pylist() for column in ("capture", "session", "split"))
+        places[each] = {
+            (capture, number): split for capture, number, split in zip(*columns, strict=True)
+        }
+    assert len(payload) > 0.3 * len(dataset) and payload.classes == dataset.classes
+    assert all(places[dataset][key] == split for key, split in places[payload].items())
 
 
 def test_families_are_left_out(parts, captures, tmp_path):
@@ -116,7 +134,7 @@ def test_published_images_keep_their_split_and_are_judged_without_copies_too(
 
 
 def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypatch):
-    cells, scores, report, record, _ = parts
+    cells, scores, report, record, *_ = parts
     dataset = make_dataset(tmp_path / "data", sessions=300)
     rows = dataset.rows("test")
     labels = dataset.labels[rows]

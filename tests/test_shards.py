@@ -1,5 +1,6 @@
 """Shards of a conversion: merged they are what one process makes, and nothing else is merged."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -73,6 +74,7 @@ def check_same(one: pathlib.Path, other: pathlib.Path) -> None:
         (CLOSE, "capture:60/20/20"),
         (ReadingRules(layout="ustc28"), "random:70/10/20"),
         (ReadingRules(min_packets=2, max_open=5), "random:70/10/20"),
+        (dataclasses.replace(CLOSE, most_per_capture=3), "capture:60/20/20"),
     ],
 )
 def test_merged_shards_are_the_dataset(folder, tmp_path, number, rules, split):

@@ -58,6 +58,13 @@ def add_reading_rules(verb: argparse.ArgumentParser) -> None:
         choices=RETRANSMITTED,
         help="what becomes of TCP segments that repeat one byte for byte (default keep)",
     )
+    group.add_argument(
+        "--most-per-capture",
+        type=int,
+        metavar="N",
+        help="sessions of a class taken of one capture, the first ones, so that no capture stands "
+        "for a class; 0 means any (default 0)",
+    )
     add_community_id_seed(group, "0")
 
 

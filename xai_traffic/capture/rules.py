@@ -45,6 +45,8 @@ class ReadingRules:
         tunnels: which IP header of a tunnelled packet makes its session, one of TUNNELLED.
         retransmissions: what becomes of TCP segments that repeat one byte for byte, one of
             RETRANSMITTED.
+        most_per_capture: sessions of a class that a dataset takes of one capture, the first ones;
+            0 means any. What is judged is judged whole: rules that differ in it are equal.
         community_id_seed: of the Community ID, 0 to 65535. It names sessions and changes no tile:
             rules that differ in nothing else are equal.
     """
@@ -59,6 +61,7 @@ class ReadingRules:
     max_open: int = 500_000
     tunnels: str = "inner"
     retransmissions: str = "keep"
+    most_per_capture: int = dataclasses.field(default=0, compare=False)
     community_id_seed: int = dataclasses.field(default=0, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +87,7 @@ class ReadingRules:
                 f"layout {self.layout!r} renders whole packets, and moves the bytes that masks "
                 "know: leave layers at 'all' and mask at 'none'"
             )
-        for name in ("min_packets", "idle_timeout", "max_open"):
+        for name in ("min_packets", "idle_timeout", "max_open", "most_per_capture"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise ConfigError(f"{name} is {value}: give a number from 0 up")

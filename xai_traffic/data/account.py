@@ -18,6 +18,7 @@ from xai_traffic.errors import DatasetError
 
 NO_LABEL = ""
 UNLABELLED = "no label"
+SURPLUS = "more than are taken of a capture"
 DUPLICATE, DUPLICATE_UNDER_MASK = "duplicate", "duplicate under the mask"
 
 

@@ -248,9 +248,11 @@ def _check_derived(
     theirs, default = manifest["rules"], ReadingRules()
     for field in dataclasses.fields(rules):
         wish = getattr(rules, field.name)
-        if field.name != "mask" and wish not in (theirs[field.name], getattr(default, field.name)):
+        usual = getattr(default, field.name)
+        read_with = theirs.get(field.name, usual)
+        if field.name != "mask" and wish not in (read_with, usual):
             raise ConfigError(
-                f"{field.name} {wish!r}: the dataset was read with {theirs[field.name]!r}; only "
+                f"{field.name} {wish!r}: the dataset was read with {read_with!r}; only "
                 "the mask can change, convert the captures for anything else"
             )
     theirs = manifest.get("near_duplicates")

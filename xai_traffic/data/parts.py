@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator
 
 import numpy as np
@@ -25,7 +25,7 @@ from xai_traffic.capture.sessions import (
     packet_table,
     session_table,
 )
-from xai_traffic.data.account import NO_LABEL, UNLABELLED, Entry
+from xai_traffic.data.account import NO_LABEL, SURPLUS, UNLABELLED, Entry
 from xai_traffic.data.duplicates import content_digests, hex_names
 from xai_traffic.data.file_facts import FileFacts
 from xai_traffic.data.labels import LabelRule, apply_label_table
@@ -86,6 +86,7 @@ class Summary:
         used_rules: indexes of the label table's rules that labelled a session.
         evicted: sessions that were ended to make room for others.
         fault: why it was not read to its end, None if it was.
+        taken: sessions by label that no other rule dropped, to count up to `most_per_capture`.
     """
 
     facts: dict
@@ -94,6 +95,7 @@ class Summary:
     used_rules: set[int] = dataclasses.field(default_factory=set)
     evicted: int = 0
     fault: str | None = None
+    taken: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_parts(
@@ -136,6 +138,8 @@ def _part(job: Job, group: Group, summary: Summary) -> Part | None:
         reasons[sessions["payload_bytes"] == 0] = NO_PAYLOAD
     reasons[sessions["packets"] < job.rules.min_packets] = BELOW_MINIMUM
     reasons[labels == NO_LABEL] = UNLABELLED
+    if job.rules.most_per_capture:
+        reasons[_surplus(labels, reasons, summary.taken, job.rules.most_per_capture)] = SURPLUS
     summary.entry.add(sessions["packets"], reasons)
     for label in set(labels.tolist()):
         of = labels == label
@@ -161,6 +165,19 @@ def _part(job: Job, group: Group, summary: Summary) -> Part | None:
         table = table.append_column(column, pa.array(values, pa.string()))
     packets = packet_table(held.packets)
     return Part(table, held.tiles, packets, digests, flow_numbers(held.sessions))
+
+
+def _surplus(labels: np.ndarray, reasons: np.ndarray, taken: Counter[str], most: int) -> np.ndarray:
+    """Return which sessions are over the most of their label, bool [n]; count the others up.
+
+    Duplicates count: which they are depends on other captures.
+    """
+    surplus = np.zeros(len(labels), bool)
+    for label in set(labels[reasons == ""].tolist()):
+        own = np.flatnonzero((labels == label) & (reasons == ""))
+        surplus[own[max(0, most - taken[label]) :]] = True
+        taken[label] += len(own)
+    return surplus
 
 
 def _labels(job: Job, group: Group, summary: Summary) -> tuple[np.ndarray, np.ndarray]:

@@ -193,6 +193,9 @@ def parse_split(spec: str) -> SplitSpec:
     return SplitSpec(key, shares, None, families)
 
 
+_FEWER = "; most_per_capture (--most-per-capture) takes fewer sessions of it"
+
+
 def split_warnings(
     counts: np.ndarray,
     groups: np.ndarray,
@@ -233,8 +236,8 @@ def split_warnings(
             kind = GROUPED_BY[spec.key]
             warnings.append(
                 f"class {name}: its {counts[label, 0]} sessions in train are all of one {kind}, of "
-                f"{groups[label]} that have it: what is learnt of it may be that {kind} alone; "
-                f"take fewer sessions of large {kind}s"
+                f"{groups[label]} that have it: what is learnt of it may be that {kind} alone"
+                f"{_FEWER if kind == 'capture' else ''}"
             )
     return warnings
 
