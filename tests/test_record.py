@@ -16,10 +16,10 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def parts():
-    """Return cells, scores, report, the command, protocols, datasets: the modules of the record."""
+    """Return cells, scores, report, the command, protocols, datasets, ceilings of the record."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        names = ("cells", "scores", "report", "", "protocols", "datasets")
+        names = ("cells", "scores", "report", "", "protocols", "datasets", "ceilings")
         yield [importlib.import_module(f"record_{name}".rstrip("_")) for name in names]
     finally:
         sys.path.remove(str(BENCHMARKS))
@@ -81,6 +81,19 @@ def test_payloads_are_of_the_same_sessions_and_splits(parts, captures, tmp_path,
         }
     assert len(payload) > 0.3 * len(dataset) and payload.classes == dataset.classes
     assert all(places[dataset][key] == split for key, split in places[payload].items())
+
+
+def test_ciphertext_is_not_in_the_clear(parts):
+    clear = parts[6].in_the_clear
+    drawn = np.random.default_rng(0).integers(0, 256, 190, np.uint8).tobytes()
+    record = b"\x17\x03\x03\x05\x78"
+    page = (
+        b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html>"
+    )
+    assert clear(drawn) == b"" and clear(record + drawn) == record
+    hello = b"\x16\x03\x01\x00\xa5" + bytes(range(60)) + bytes(60)
+    for plain in (b"", drawn[:63], page, hello, bytes(190), bytes(range(64)) * 3):
+        assert clear(plain) == plain
 
 
 def test_families_are_left_out(parts, captures, tmp_path):
