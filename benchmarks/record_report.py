@@ -200,7 +200,8 @@ def _about(records: list[dict]) -> str:
     about = records[-1]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return (
-        f"{about['date']}: size {about['size']}, {about['cores']} cores of {about['processor']}, "
+        f"{about['date']}: size {about['size']}, {about['cores']} "
+        f"{'core' if about['cores'] == 1 else 'cores'} of {about['processor']}, "
         f"{about['system']}, {about['device']}; {versions}; seeds "
         f"{', '.join(map(str, sorted({r['seed'] for r in records})))}"
     )
