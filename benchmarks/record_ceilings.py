@@ -5,9 +5,10 @@
 Ciphertext tells nothing of its class. Sessions that are alike in all that is in the clear are put
 together: every byte before a packet's payload, as the mask left it; of application data of TLS the
 head of the record; nothing of a payload that looks random; of any other payload all. Copies are
-left out: ciphertext that training has is known by heart. No rule can do better than to answer with
-the most frequent class of each such group, and here it even knows which that is in the test.
-Whether the other bytes tell nothing is asked of boosted trees: their area under the ROC curve on
+left out: ciphertext that training has is known by heart. A rule that leaves ciphertext alone can do
+no better than to answer with the most frequent class of each such group, and here it even knows
+which that is in the test.
+Whether the other bytes tell anything is asked of boosted trees: their area under the ROC curve on
 the two classes that are mixed most, in ten folds, where 0.5 is a coin.
 """
 

@@ -77,6 +77,15 @@ def rewrite(source: Dataset, path: pathlib.Path, rows: np.ndarray, split: np.nda
 def write_dataset(
     path, table: pa.Table, tiles, packets: pa.Table | None, manifest: dict
 ) -> Dataset:
+    """Write a dataset whole, or leave nothing of it; where its tiles begin is counted anew.
+
+    Args:
+        path: the folder to make.
+        table: rows of sessions.parquet.
+        tiles: uint8 [T, 256], the sessions' one behind the other.
+        packets: a row a tile; None for images.
+        manifest: beside what the writer adds.
+    """
     half = path.with_name(path.name + ".part")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)

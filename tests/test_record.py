@@ -50,10 +50,10 @@ def test_no_capture_outweighs_the_others_of_its_protocol(parts, captures, tmp_pa
     _, few = made(parts, captures, tmp_path, "protocols/capture")
     _, every = made(parts, captures, tmp_path, "protocols/every-session")
     ldap = few.classes.index("LDAP")
-    for dataset, least, most in ((few, 1, 5), (every, 1, 200)):
+    for dataset, most in ((few, 5), (every, 200)):
         names = np.array(dataset.table["capture"].to_pylist())
         _, sizes = np.unique(names, return_counts=True)
-        assert sizes.min() >= least and sizes.max() <= most
+        assert sizes.max() <= most
         assert not captures_of(dataset, "train") & captures_of(dataset, "test")
         assert dataset.rules.mask == "ports" and len(dataset.classes) == 16
     assert len(few) < len(every)
@@ -66,10 +66,9 @@ def test_no_capture_outweighs_the_others_of_its_protocol(parts, captures, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["trio/ports", "ustc/host", "ustc/time", "protocols/capture", "malicious"]
+    "name", ["trio/none", "ustc/host", "ustc/time", "protocols/capture", "malicious"]
 )
 def test_payloads_are_of_the_same_sessions_and_splits(parts, captures, tmp_path, name):
-    name = name.replace("/ports", "/addresses+ports")
     cell, dataset = made(parts, captures, tmp_path, name)
     source = cell.payload[0](captures, tmp_path)
     payload = parts[5].payload_of(dataset, source, tmp_path / "payload")
