@@ -1,11 +1,10 @@
 """Measure how far every explanation of three models on USTC-TFC2016 may be believed.
 
-    python benchmarks/explanations.py --captures USTC --out DIR [--limit N]
+    python benchmarks/explanations.py --captures CAPTURES --out DIR [--limit N]
 
-USTC holds Benign/<class>.pcap and Malware/<class>.pcap. Makes the dataset and trains the models of
-`benchmarks/ustc.py` with nothing hidden, where they do not stand in DIR yet, and measures the
-explanations of N verdicts on the test split of each. Prints a JSON line a model and method, then
-the tables of the README.
+Makes the record's dataset of USTC-TFC2016 with nothing hidden and trains its networks, where they
+do not stand in DIR yet, and measures the explanations of N verdicts on the test split of each.
+Prints a JSON line a model and method, then the tables of the README.
 """
 
 from __future__ import annotations
@@ -19,12 +18,15 @@ import time
 
 import jax
 from machine import machine
-from ustc import MODELS, make_datasets, model_cell
+from record_scores import NETWORKS
+from record_ustc import ustc
 
 from xai_traffic import __version__
 from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics
 from xai_traffic.explain import METRICS
 from xai_traffic.terminal import configure_logging
+from xai_traffic.training.config import load_config
+from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
 
 COLUMNS = {
@@ -54,17 +56,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--captures", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join(NETWORKS))
     parser.add_argument("--words", default="multiclass,cpu", help="of the configurations")
     parser.add_argument("--limit", type=int, default=128, help="verdicts of each model")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     configure_logging()
-    dataset = make_datasets(options.captures, options.out, options.seed)["none"]
+    dataset = ustc("none")(options.captures, options.out, options.seed)
     results = []
     for model in options.models.split(","):
-        run = options.out / "runs" / f"{model}-none"
-        model_cell(model, options.words, dataset, run, options.seed)
+        run = options.out / "runs" / model
+        config = load_config(
+            f"configs/{model}.py:{options.words}", path=dataset.path, seed=options.seed
+        )
+        train(config, run)
         began = time.monotonic()
         found = explanation_metrics(load_run(run), dataset, limit=options.limit, seed=options.seed)
         results.append(found)

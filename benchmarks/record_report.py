@@ -119,7 +119,12 @@ def _ahead(records: list[dict]) -> str:
 
 def _detectors(records: list[dict]) -> str:
     """Return what the best network is worth as a detector where malware is rare."""
-    own = [record for record in records if "binary" in record and record["kind"] == "network"]
+    own = [
+        record
+        for record in records
+        if record["kind"] == "network"
+        and all(record.get("binary", {}).get(rate) for rate in ("detection", "false_alarm"))
+    ]
     if not own:
         return ""
     rows, at = [], []
