@@ -16,6 +16,7 @@ import xai_traffic as xt
 from xai_traffic.cli import main
 from xai_traffic.data.build import convert
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.compare import compare
 from xai_traffic.lab.write import write_lab
 from xai_traffic.training.default_run import DEFAULT, FOLDER, own_folder, run_folder
 from xai_traffic.training.state import params_sha256
@@ -72,6 +73,12 @@ def test_a_folder_of_that_name_is_meant_before_it(elsewhere, capsys):
     assert run_folder(DEFAULT) == own_folder(DEFAULT) == pathlib.Path(DEFAULT)
     assert xt.load_run(DEFAULT).path == pathlib.Path(DEFAULT)
     assert main(["card", DEFAULT]) == 0  # that one may be written to
+
+
+def test_it_stands_in_the_table_of_runs(elsewhere):
+    (row,) = compare([DEFAULT]).runs
+    assert row["state"] == "finished" and row["test/accuracy"] > 0.9
+    assert row["path"] == str(FOLDER)
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "calibrate", "card"])

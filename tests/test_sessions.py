@@ -252,6 +252,13 @@ def test_max_open(tmp_path, any_core):
     ]
 
 
+@pytest.mark.parametrize("name", ["min_packets", "max_open", "most_per_capture"])
+@pytest.mark.parametrize("value", [2.5, -1, "2"])
+def test_counts_are_whole_numbers(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}: give a whole number from 0 up"):
+        ReadingRules(**{name: value})
+
+
 def test_sessions_keep_64_tiles_and_count_on(tmp_path, any_core):
     packets = [udp(bytes([number])) for number in range(70)]
     sessions = xt.read_capture(write(tmp_path / "a.pcap", packets))

@@ -87,10 +87,12 @@ class ReadingRules:
                 f"layout {self.layout!r} renders whole packets, and moves the bytes that masks "
                 "know: leave layers at 'all' and mask at 'none'"
             )
-        for name in ("min_packets", "idle_timeout", "max_open", "most_per_capture"):
+        if not (self.idle_timeout >= 0 and math.isfinite(self.idle_timeout)):
+            raise ConfigError(f"idle_timeout is {self.idle_timeout}: give a number from 0 up")
+        for name in ("min_packets", "max_open", "most_per_capture"):
             value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"{name} is {value}: give a number from 0 up")
+            if not isinstance(value, int) or value < 0:
+                raise ConfigError(f"{name} is {value!r}: give a whole number from 0 up")
         if self.community_id_seed not in range(65_536):
             raise ConfigError(
                 f"community_id_seed is {self.community_id_seed}: give a number from 0 to 65535"

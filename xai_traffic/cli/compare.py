@@ -22,7 +22,9 @@ def add(verbs) -> None:
         "sessions, each against the best of them, with paired 95 % intervals by bootstrap over "
         "what the split keeps together, and p by McNemar's exact test.",
     )
-    verb.add_argument("runs", nargs="+", metavar="RUN", help="a run, or a folder that holds runs")
+    verb.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run, `default`, or a folder that holds runs"
+    )
     verb.add_argument("--split", default="test", choices=("train", "validation", "test"))
     verb.add_argument(
         "--over",

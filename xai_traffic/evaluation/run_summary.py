@@ -13,6 +13,7 @@ from typing import Any
 
 from xai_traffic.errors import RunError
 from xai_traffic.training.config import flatten
+from xai_traffic.training.default_run import run_folder
 from xai_traffic.training.run import CONFIG, READING, RESULT, read_config, read_reading
 from xai_traffic.training.stopping import Stopping
 
@@ -99,14 +100,14 @@ def lower_is_better(column: str) -> bool:
 
 
 def find_runs(paths: Sequence[str | os.PathLike]) -> tuple[list[pathlib.Path], list[RunError]]:
-    """Find the runs among folders and below them, each once; no run lies inside another.
+    """Find the runs among folders and below them, each once; `default` is the packaged one.
 
     Returns:
         (folders in the order given, those below one folder sorted; what holds no run).
     """
     found: dict[pathlib.Path, pathlib.Path] = {}
     faults = []
-    for path in map(pathlib.Path, paths):
+    for path in map(run_folder, paths):
         runs = [path] if os.path.exists(path / CONFIG) else sorted(_below(path), key=_natural)
         if not runs:
             faults.append(
