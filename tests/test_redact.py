@@ -120,6 +120,7 @@ def test_what_is_not_a_name_stays(made):
             assert old[key] == new[key]
         assert old["community_id"] and new["community_id"] is None
         assert new["capture"].endswith(".pcap")
+        assert (old["redacted"], new["redacted"]) == (False, True)
         for name, method in old["methods"].items():
             assert method["fields"] == new["methods"][name]["fields"]
             assert method["metrics"] == new["methods"][name]["metrics"]

@@ -165,7 +165,7 @@ def explain_run(
         elif annotate:
             several = len(names) > 1
             places = write_annotated(run, folder, _judgements(sources), explained, several)
-        write_jsonl(folder / LINES, explained, run.rules.mask, places)
+        write_jsonl(folder / LINES, explained, run.rules.mask, places, judged.redacted)
         write_parquet(folder / LINES, folder / TABLE)
     annotated = ANNOTATED_FOLDER if len(names) > 1 else ANNOTATED
     return {

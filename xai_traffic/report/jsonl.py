@@ -1,6 +1,6 @@
 """explanations.jsonl: one line a session, for programs.
 
-`explanations.schema.json` beside this file is the JSON Schema of a line. `schema_version`, "1.0",
+`explanations.schema.json` beside this file is the JSON Schema of a line. `schema_version`, "1.1",
 stands in each: its first number rises where a key changes or goes, its second where one is added.
 
 A line is the verdict as `xai-traffic classify` prints it (`capture`, `session`, endpoints, times,
@@ -11,6 +11,7 @@ that what reads eve.json reads these lines; and beside them:
     ecs         the session by the names of the Elastic Common Schema, see `ecs.py`; a document by
                 itself: `jq -c .ecs explanations.jsonl`
     annotated   the annotated capture that shows it, a path from this file's folder; null if none
+    redacted    whether addresses and host names are pseudonyms, see `redact.py`
     truth       the session's label where the data has one, else null
     target      the class whose logit is explained, the verdict's
     mask        what was hidden from the model
@@ -55,7 +56,7 @@ from xai_traffic.report.ecs import ecs_document
 from xai_traffic.report.eve import eve_fields
 from xai_traffic.report.explained import Explained
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 SCHEMA = pathlib.Path(__file__).with_name("explanations.schema.json")
 """JSON Schema (2020-12) of a line."""
@@ -71,6 +72,7 @@ def write_jsonl(
     sessions: Iterable[Explained],
     mask: str,
     annotated: Mapping[str, str] | None = None,
+    redacted: bool = False,
 ) -> None:
     """Write one line for each explained session.
 
@@ -79,14 +81,18 @@ def write_jsonl(
         sessions: explained.
         mask: the run's.
         annotated: paths of annotated captures by the capture's name.
+        redacted: whether the sessions hold pseudonyms.
     """
     with open(path, "w", encoding="ascii") as file:
         for explained in sessions:
-            line = line_of(explained, mask, (annotated or {}).get(explained.verdict["capture"]))
+            place = (annotated or {}).get(explained.verdict["capture"])
+            line = line_of(explained, mask, place, redacted)
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
-def line_of(explained: Explained, mask: str, annotated: str | None = None) -> dict[str, Any]:
+def line_of(
+    explained: Explained, mask: str, annotated: str | None = None, redacted: bool = False
+) -> dict[str, Any]:
     """Return the line of one session as JSON values."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -94,6 +100,7 @@ def line_of(explained: Explained, mask: str, annotated: str | None = None) -> di
         **explained.verdict,
         "ecs": ecs_document(explained.verdict, explained.packets),
         "annotated": annotated,
+        "redacted": redacted,
         "truth": explained.truth,
         "target": explained.target,
         "mask": mask,
