@@ -91,7 +91,7 @@ def test_depthwise_keeps_low_precision_dtypes():
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(3, 2, "SAME"), (2, 2, "VALID"), (3, 1, "SAME")]
 )
-@pytest.mark.parametrize("size", [(9, 8), (7, 10)])
+@pytest.mark.parametrize("size", [(9, 8), (7, 10), (11,)])
 def test_max_pool_equals_reduce_window(window, stride, padding, size):
     x = jnp.asarray(np.random.default_rng(3).normal(size=(2, *size, 3)), jnp.float32)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from xai_traffic.models.initial import glorot
 from xai_traffic.models.layers import Recorder, Taps, classify, crop
+from xai_traffic.ops.pooling import max_pool
 from xai_traffic.ops.tiles import stream_from_tiles, tiles_from_images
 
 SIDE = 28
@@ -73,7 +74,7 @@ class CNN(nn.Module):
         record = Recorder(taps)
         tiles = tiles_from_images(crop(images, packets=self.packets, channels=1))
         x = stream_from_tiles(tiles, STREAM, strung=self.strung)[..., None] / 255.0
-        window, pool = ((25,), (3,)) if self.line else ((5, 5), (2, 2))
+        window, pool = ((25,), 3) if self.line else ((5, 5), 2)
         if not self.line:
             x = x.reshape(-1, SIDE, SIDE, 1)
         x = x.astype(self.dtype)
@@ -81,7 +82,7 @@ class CNN(nn.Module):
             convolution = nn.Conv(
                 width, window, dtype=self.dtype, kernel_init=glorot, name=f"conv{number}"
             )
-            x = nn.max_pool(nn.relu(convolution(x)), pool, pool, "SAME")
+            x = max_pool(nn.relu(convolution(x)), pool, pool, "SAME")
             x = record("stem" if number == 1 else f"block{number - 1}", x)
         logits = classify(
             x if x.ndim == 4 else x[:, None],

@@ -18,13 +18,13 @@ def max_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: str = "VAL
     have no forward-mode derivative.
 
     Args:
-        x: float [B, H, W, C].
-        window: side of the square window in pixels.
+        x: float [B, H, W, C], or [B, L, C] of a line.
+        window: side of the square window in pixels, or length of the line's.
         stride: the same down and across.
         padding: "SAME" (padded by minus infinity) or "VALID".
 
     Returns:
-        [B, H', W', C] of x's dtype.
+        [B, H', W', C] or [B, L', C] of x's dtype.
     """
     if jax.default_backend() == "cpu":
         return sliced_max_pool(x, window, stride, padding)
@@ -37,8 +37,8 @@ def reduced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> ja
         x,
         -jnp.inf,
         lax.max,
-        (1, window, window, 1),
-        (1, stride, stride, 1),
+        (1, *[window] * (x.ndim - 2), 1),
+        (1, *[stride] * (x.ndim - 2), 1),
         padding,
     )
 
@@ -47,7 +47,7 @@ def sliced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax
     """Pool by a maximum of strided slices; arguments of `max_pool`."""
     x = _pad(x, window, stride, padding)
     # Rows first, then columns: 2 * window slices in place of window squared.
-    for axis in (1, 2):
+    for axis in range(1, x.ndim - 1):
         slices = _slices(x, axis, window, stride)
         x = slices[0]
         for other in slices[1:]:
@@ -56,11 +56,12 @@ def sliced_max_pool(x: jax.Array, window: int, stride: int, padding: str) -> jax
 
 
 def _pad(x: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
-    pads = lax.padtype_to_pads(x.shape[1:3], (window, window), (stride, stride), padding)
-    rows, columns = (tuple(int(side) for side in pair) for pair in pads)
-    if not (any(rows) or any(columns)):
+    axes = x.ndim - 2
+    pads = lax.padtype_to_pads(x.shape[1:-1], [window] * axes, [stride] * axes, padding)
+    pads = [tuple(int(side) for side in pair) for pair in pads]
+    if not any(map(any, pads)):
         return x
-    return jnp.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=-jnp.inf)
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
