@@ -18,7 +18,7 @@ from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.baseline_problem import Judged
 from xai_traffic.evaluation.baselines import judge_baselines
 from xai_traffic.evaluation.evaluate import predict_split
-from xai_traffic.evaluation.score_intervals import Draws, mcnemar
+from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.config import load_config
@@ -226,7 +226,7 @@ def _records(
             record["ahead_of"] = {
                 other.name: {
                     **draws.difference(predictions, other.probabilities.argmax(-1)),
-                    "mcnemar": mcnemar(one.labels, predictions, other.probabilities.argmax(-1)),
+                    "mcnemar": draws.mcnemar(predictions, other.probabilities.argmax(-1)),
                 }
                 for kind_, other in judged
                 if kind_ == "baseline"
@@ -270,7 +270,7 @@ def _detector(one: Judged, side: np.ndarray, units: np.ndarray, seed: int) -> di
     malware = one.probabilities[:, side == 1].sum(1)
     alerts, labels = malware > one.probabilities[:, side == 0].sum(1), side[one.labels]
     draws = Draws(labels, units, 2, seed)
-    rates = base_rates(alerts, labels == 1, prevalences=())
+    rates = base_rates(alerts, labels == 1, units, prevalences=())
     kept = {name: rates[f"{name}_rate"] for name in ("detection", "false_alarm")}
     return {**draws.interval(alerts.astype(int)), **kept}
 

@@ -13,7 +13,6 @@ from xai_traffic.evaluation.bootstrap import RESAMPLES
 from xai_traffic.evaluation.score_intervals import (
     Draws,
     matthews_of,
-    mcnemar,
     over_seeds,
     scores_of,
 )
@@ -114,11 +113,46 @@ def test_mcnemar_is_exact():
     labels = np.zeros(20, int)
     first, second = np.zeros(20, int), np.zeros(20, int)
     second[:9], first[9:11] = 1, 1
-    found = mcnemar(labels, first, second)
+    found = Draws(labels, np.arange(20), 2).mcnemar(first, second)
     assert (found["only_first"], found["only_second"]) == (9, 2)
     # Twice the chance of two heads or fewer in eleven throws.
     assert found["p"] == pytest.approx(2 * (1 + 11 + 55) / 2**11)
-    assert mcnemar(labels, first, first)["p"] == 1
+    assert Draws(labels, np.arange(20), 2).mcnemar(first, first)["p"] == 1
+
+
+def test_a_host_is_one_witness():
+    labels, first, second = np.zeros(1000, int), np.zeros(1000, int), np.zeros(1000, int)
+    second[:20] = 1  # all of one host
+    units = np.r_[np.zeros(20, int), np.arange(1, 981)]
+    found = Draws(labels, units, 2).mcnemar(first, second)
+    assert (found["only_first"], found["only_second"], found["p"]) == (20, 0, 1.0)
+
+
+def test_one_unit_shows_nothing():
+    labels = np.arange(100) % 2
+    said = np.where(np.arange(100) < 90, labels, 1 - labels)
+    draws = Draws(labels, np.zeros(100, int), 2)
+    found = draws.all_scores(said, np.eye(2)[said])
+    assert found["accuracy"] == {"value": 0.9, "low": 0, "high": 1}
+    assert (found["mcc"]["low"], found["mcc"]["high"]) == (-1, 1)
+    assert found["per_class"][0]["recall"]["low"] == 0
+    assert draws.difference(said, labels)["accuracy"]["low"] == -1
+
+
+def test_a_class_of_one_host_that_is_all_right_proves_less_than_its_sessions():
+    labels = np.repeat([0, 1], [50, 50])
+    units = np.r_[np.zeros(50, int), np.arange(1, 51)]
+    own = Draws(labels, units, 2).all_scores(labels, np.eye(2)[labels])["per_class"]
+    assert own[0]["recall"]["low"] == own[0]["f1"]["low"] < 0.25
+    assert own[1]["recall"]["low"] > 0.9
+
+
+def test_areas_of_one_are_widened_beside_errors():
+    labels = np.repeat([0, 1], 20)
+    probabilities = np.eye(2)[labels] * 0.1 + np.array([0.3, 0.6])  # all called class 1
+    found = Draws(labels, np.arange(40), 2).all_scores(probabilities.argmax(1), probabilities)
+    assert found["accuracy"]["value"] == 0.5
+    assert found["roc_auc"]["value"] == 1 and 0.9 < found["roc_auc"]["low"] < 0.95
 
 
 def test_over_seeds_is_nadeau_and_bengio():
@@ -133,7 +167,9 @@ def test_over_seeds_is_nadeau_and_bengio():
 def test_the_base_rate_decides_the_precision():
     malware = np.repeat([True, False], [100, 1000])
     alerts = np.concatenate([np.arange(100) < 90, np.arange(1000) < 10])
-    found = base_rates(alerts, malware, prevalences=(1e-2, 1e-4), sessions_a_day=10**6)
+    found = base_rates(
+        alerts, malware, np.arange(1100), prevalences=(1e-2, 1e-4), sessions_a_day=10**6
+    )
     assert found["detection_rate"]["value"] == 0.9 and found["false_alarm_rate"]["value"] == 0.01
     often, rare = found["at"]
     assert often["precision"]["value"] == pytest.approx(0.009 / (0.009 + 0.0099))
@@ -145,11 +181,28 @@ def test_the_base_rate_decides_the_precision():
 
 
 def test_no_false_alarm_is_no_proof():
-    found = base_rates(np.repeat([True, False], 100), np.repeat([True, False], 100))
+    malware = np.repeat([True, False], 100)
+    found = base_rates(malware, malware, np.arange(200))
     assert found["false_alarm_rate"]["high"] == pytest.approx(1 - 0.025 ** (1 / 100))
     assert found["at"][-1]["precision"]["value"] == 1 and found["at"][-1]["precision"]["low"] < 0.01
-    nothing = base_rates(np.zeros(3, bool), np.zeros(3, bool))
+    nothing = base_rates(np.zeros(3, bool), np.zeros(3, bool), np.arange(3))
     assert nothing["detection_rate"] is None and nothing["at"] == []
+
+
+def test_rates_of_hosts_cover_what_they_promise():
+    rng = np.random.default_rng(0)
+    units, covered = np.repeat(np.arange(20), 100), 0
+    for _ in range(200):
+        alerts = np.repeat(rng.random(20) < 0.2, 100)  # a host alarms wholly or not at all
+        found = base_rates(alerts, np.zeros(2000, bool), units)["false_alarm_rate"]
+        covered += found["low"] <= 0.2 <= found["high"]
+        assert (found["of"], found["units"]) == (2000, 20)
+    assert covered >= 190
+    quiet = base_rates(np.zeros(2000, bool), np.zeros(2000, bool), units)["false_alarm_rate"]
+    assert quiet["high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+    # Sessions of a host that differ as sessions of any two are worth nearly as many.
+    alike = base_rates(rng.random(2000) < 0.2, np.zeros(2000, bool), units)["false_alarm_rate"]
+    assert 0.03 < alike["high"] - alike["low"] < 0.06
 
 
 def test_as_many_draws_as_are_said():

@@ -19,29 +19,32 @@ CONFIDENCE = 0.95
 def base_rates(
     alerts: np.ndarray,
     malware: np.ndarray,
+    units: np.ndarray,
     prevalences: Sequence[float] = PREVALENCES,
     sessions_a_day: int = SESSIONS_A_DAY,
 ) -> dict:
     """Return detection and false-alarm rates, and what they mean at each prevalence.
 
     Rates have exact intervals (Clopper and Pearson, Biometrika 1934), since a test split without a
-    false alarm does not prove that there are none. Precision is least where the detection rate is
-    lowest and the false-alarm rate highest of these, so its interval is wide rather than narrow.
+    false alarm does not prove that there are none; where units have several sessions, of as many as
+    they are worth (Korn and Graubard, Survey Methodology 1998). Precision is least where the
+    detection rate is lowest and the false-alarm rate highest of these, so its interval is wide
+    rather than narrow.
 
     Args:
         alerts: bool [N], sessions that the detector calls malware.
         malware: bool [N], sessions that are.
+        units: int [N], see `split_units.units_of`.
         prevalences: parts of all sessions that are malware.
         sessions_a_day: of the network.
 
     Returns:
-        `detection_rate` and `false_alarm_rate` (value, low, high, of), None where the split has no
-        such sessions; `sessions_a_day`; `at`, one dict a prevalence: `prevalence`, `precision`,
-        `alerts_a_day`, `false_alerts_a_day` (value, low, high).
+        `detection_rate` and `false_alarm_rate` (value, low, high, `of` so many sessions, `units`),
+        None where the split has no such sessions; `sessions_a_day`; `at`, one dict a prevalence:
+        `prevalence`, `precision`, `alerts_a_day`, `false_alerts_a_day` (value, low, high).
     """
     alerts, malware = np.asarray(alerts, bool), np.asarray(malware, bool)
-    detected = _rate(int((alerts & malware).sum()), int(malware.sum()))
-    false = _rate(int((alerts & ~malware).sum()), int((~malware).sum()))
+    detected, false = (_rate(alerts[side], units[side]) for side in (malware, ~malware))
     known = detected is not None and false is not None
     return {
         "detection_rate": detected,
@@ -86,8 +89,35 @@ def at_prevalence(
     }
 
 
-def _rate(hits: int, of: int) -> dict[str, float | int] | None:
-    if not of:
+def _rate(alerts: np.ndarray, units: np.ndarray) -> dict[str, float | int] | None:
+    """Return the part of some sessions that are called malware, with its exact interval."""
+    if not len(alerts):
         return None
-    found = stats.binomtest(hits, of).proportion_ci(CONFIDENCE, method="exact")
-    return {"value": hits / of, "low": float(found.low), "high": float(found.high), "of": of}
+    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    part, worth = float(alerts.mean()), float(len(alerts))
+    if len(sizes) < len(alerts):
+        worth = _worth(np.bincount(unit, alerts), sizes)
+    hits, tail = part * worth, (1 - CONFIDENCE) / 2
+    low = stats.beta.ppf(tail, hits, worth - hits + 1) if hits else 0.0
+    high = stats.beta.ppf(1 - tail, hits + 1, worth - hits) if hits < worth else 1.0
+    found = {"value": part, "low": float(low), "high": float(high)}
+    return {**found, "of": len(alerts), "units": len(sizes)}
+
+
+def _worth(hits: np.ndarray, sizes: np.ndarray) -> float:
+    """Return how many sessions, each a unit, would show as much as these units do.
+
+    Where all sessions agree nobody knows how alike those of a unit are: each unit counts as one.
+
+    Args:
+        hits, sizes: of each unit, sessions.
+    """
+    units, sessions = len(sizes), int(sizes.sum())
+    part = hits.sum() / sessions
+    if part in (0, 1) or units == 1:
+        return float(units)
+    variance = units / (units - 1) * ((hits - part * sizes) ** 2).sum() / sessions**2
+    worth = part * (1 - part) / variance if variance else sessions
+    level = 1 - (1 - CONFIDENCE) / 2
+    few = stats.t.ppf(level, sessions - 1) / stats.t.ppf(level, units - 1)
+    return float(min(worth * few**2, sessions))

@@ -49,8 +49,11 @@ def judge_by_boosting(name: str, problem: Problem, features: np.ndarray) -> Judg
             f"LightGBM cannot be loaded: {error}; install the system's libgomp (Debian: libgomp1)"
         ) from error
 
-    choose = problem.validation
-    stops = choose.stop > choose.start
+    # LightGBM numbers the classes of training anew, and not those that it is to stop by.
+    learnt = np.unique(problem.labels[problem.train])
+    choose = np.arange(len(problem.labels))[problem.validation]
+    choose = choose[np.isin(problem.labels[choose], learnt)]
+    stops = len(choose) > 0
     boosted = LGBMClassifier(
         n_estimators=ROUNDS if stops else ROUNDS // 10,
         colsample_bytree=COLUMNS,
@@ -61,21 +64,26 @@ def judge_by_boosting(name: str, problem: Problem, features: np.ndarray) -> Judg
     )
     extra: dict[str, Any] = {}
     if stops:
-        extra["eval_X"], extra["eval_y"] = features[choose], problem.labels[choose]
+        extra["eval_X"] = features[choose]
+        extra["eval_y"] = np.searchsorted(learnt, problem.labels[choose])
         extra["callbacks"] = [early_stopping(WITHOUT_GAIN, verbose=False)]
     return _judge(name, problem, features, boosted, **extra)
 
 
 def _judge(name: str, problem: Problem, features: np.ndarray, model: Any, **extra: Any) -> Judged:
-    labels = problem.labels
+    labels = problem.labels[problem.judged]
+    probabilities = np.zeros((len(labels), problem.classes))
+    learnt, codes = np.unique(problem.labels[problem.train], return_inverse=True)
+    if len(learnt) == 1:  # LightGBM takes one class for two
+        probabilities[:, learnt] = 1
+        return Judged(name, labels, probabilities, 0.0, 0.0, 0)
     began = time.perf_counter()
-    model.fit(features[problem.train], labels[problem.train], **extra)
+    model.fit(features[problem.train], codes, **extra)
     trained = time.perf_counter()
-    probabilities = np.zeros((len(labels[problem.judged]), problem.classes))
-    probabilities[:, model.classes_] = model.predict_proba(features[problem.judged])
+    probabilities[:, learnt] = model.predict_proba(features[problem.judged])
     return Judged(
         name,
-        labels[problem.judged],
+        labels,
         probabilities,
         trained - began,
         time.perf_counter() - trained,

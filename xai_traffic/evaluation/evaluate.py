@@ -111,7 +111,7 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
             **intervals,
             "per_class": per_class,
         },
-        **({"base_rates": _base_rates(labels, predictions)} if run.task == "binary" else {}),
+        **({"base_rates": _base_rates(labels, predictions, units)} if run.task == "binary" else {}),
         "confidence": {
             "unit": unit_name(dataset),
             **assess_confidence(labels, logits, run.classes, units, run.calibration),
@@ -120,9 +120,9 @@ def evaluate_split(run: Run, split: str, dataset: Dataset) -> tuple[dict, np.nda
     return result, labels, logits
 
 
-def _base_rates(labels: np.ndarray, predictions: np.ndarray) -> dict:
+def _base_rates(labels: np.ndarray, predictions: np.ndarray, units: np.ndarray) -> dict:
     malware = BINARY_CLASSES.index("Malware")
-    return base_rates(predictions == malware, labels == malware)
+    return base_rates(predictions == malware, labels == malware, units)
 
 
 def predict_split(run: Run, split: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import DatasetError, RunError
 from xai_traffic.evaluation.baselines import judge_baselines
 from xai_traffic.evaluation.run_summary import RunSummary
-from xai_traffic.evaluation.score_intervals import Draws, mcnemar
+from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.split_units import units_of
 from xai_traffic.evaluation.verdicts import Verdicts, read_verdicts
 from xai_traffic.training.job import manifest_sha256
@@ -48,7 +48,7 @@ def compare_pairs(classifiers: Sequence[Verdicts], seed: int = 0) -> list[dict[s
     for row in scored[1:]:
         own = said[row["name"]]
         row["behind"] = draws.difference(best, own)
-        row["mcnemar"] = mcnemar(labels, best, own)
+        row["mcnemar"] = draws.mcnemar(best, own)
     return scored
 
 

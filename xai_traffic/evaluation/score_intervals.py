@@ -2,11 +2,13 @@
 
 The bootstrap draws units (see `split_units.py`), with all of their sessions, and takes accuracy
 and macro-F1 of each draw from its confusion matrix. Two classifiers are compared on the same draws,
-so what is hard for both cancels out.
+so what is hard for both cancels out. Of a single unit no draw differs, which shows nothing: there
+an interval is all that the score can be.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentiles; units as in
 the cluster bootstrap of Field and Welsh, JRSS B 2007). McNemar, Psychometrika 1947, in its exact
-form. Nadeau and Bengio, "Inference for the generalization error", Machine Learning 2003.
+form, with units in place of sessions. Nadeau and Bengio, "Inference for the generalization
+error", Machine Learning 2003.
 """
 
 from __future__ import annotations
@@ -112,16 +114,20 @@ class Draws:
                 "recall": hits / true,
                 "f1": 2 * hits / (true + said),
             }
-        result: dict = {name: _interval(values) for name, values in found.items()}
+        result: dict = {
+            name: self._interval(values, -1.0 if name == "mcc" else 0.0)
+            for name, values in found.items()
+        }
         _not_too_sure(result, self.count)
-        result["per_class"] = [
-            {name: _interval(values[:, k]) for name, values in parts.items()}
-            for k in range(self.classes)
-        ]
-        for own, seen, named in zip(result["per_class"], true[0], said[0], strict=True):
-            for name, sessions in (("recall", seen), ("precision", named)):
+        result["per_class"] = []
+        for k in range(self.classes):
+            own = {name: self._interval(values[:, k]) for name, values in parts.items()}
+            for name, sessions in (("recall", self.labels == k), ("precision", predictions == k)):
                 if own[name]["value"] is not None:
-                    own[name] = widened(own[name], int(sessions))
+                    own[name] = widened(own[name], len(np.unique(self.units[sessions])))
+            if own["f1"]["value"] == 1:
+                own["f1"]["low"] = min(own["precision"]["low"], own["recall"]["low"])
+            result["per_class"].append(own)
         return result
 
     def _areas(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,14 +158,50 @@ class Draws:
 
     def interval(self, predictions: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of each of SCORES."""
-        found = {name: _interval(values) for name, values in self.scores(predictions).items()}
+        scores = self.scores(predictions)
+        found = {name: self._interval(values) for name, values in scores.items()}
         _not_too_sure(found, self.count)
         return found
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
         ours, theirs = self.scores(first), self.scores(second)
-        return {name: _interval(ours[name] - theirs[name]) for name in SCORES}
+        return {name: self._interval(ours[name] - theirs[name], -1.0) for name in SCORES}
+
+    def mcnemar(self, first: np.ndarray, second: np.ndarray) -> dict[str, float | int]:
+        """Test whether two classifiers err equally often on the same units, exactly.
+
+        A unit is for the one that has more of its sessions right; that of a single session is as
+        in McNemar's own test.
+
+        Args:
+            first, second: int [N], predictions.
+
+        Returns:
+            `only_first` and `only_second`, sessions that one of the two has right, and `p`, the
+            two-sided probability of so uneven a division of the units or a more uneven one.
+        """
+        right, other = first == self.labels, second == self.labels
+        ahead = np.bincount(self.units, right.astype(float) - other, self.count)
+        one, two = int((ahead > 0).sum()), int((ahead < 0).sum())
+        return {
+            "only_first": int((right & ~other).sum()),
+            "only_second": int((other & ~right).sum()),
+            "p": float(stats.binomtest(one, one + two).pvalue) if one + two else 1.0,
+        }
+
+    def _interval(self, values: np.ndarray, least: float = 0.0) -> dict[str, float | None]:
+        """Return the first value, and low and high of those of the others that there are.
+
+        Args:
+            values: float [1 + draws].
+            least: what the score can be; 1 at most.
+        """
+        drawn = values[1:][np.isfinite(values[1:])]
+        if not np.isfinite(values[0]) or not len(drawn):
+            return {"value": None, "low": None, "high": None}
+        low, high = np.quantile(drawn, (LOW, HIGH)) if self.count > 1 else (least, 1.0)
+        return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
 def _areas_of(
@@ -207,40 +249,13 @@ def matthews_of(matrices: np.ndarray) -> np.ndarray:
 
 
 def _not_too_sure(found: dict[str, dict], units: int) -> None:
-    """Widen the interval of an accuracy of 1 or 0, see `widened`, and of other scores of 1 with it.
+    """Widen the interval of an accuracy of 1 or 0, and of other scores of 1, see `widened`.
 
     Without an error no draw has one, which does not show that there is none.
     """
-    accuracy = found["accuracy"] = widened(found["accuracy"], units)
-    if accuracy["value"] == 1:
-        for name, own in found.items():
-            if own["value"] == 1:
-                found[name] = {**own, "low": accuracy["low"]}
-
-
-def _interval(values: np.ndarray) -> dict[str, float | None]:
-    """Return the first value, and low and high of those of the others that there are."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or not len(drawn):
-        return {"value": None, "low": None, "high": None}
-    low, high = np.quantile(drawn, (LOW, HIGH))
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
-
-
-def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, float | int]:
-    """Test whether two classifiers err equally often on the same sessions, exactly.
-
-    Args:
-        labels, first, second: int [N]; labels and predictions.
-
-    Returns:
-        `only_first` and `only_second`, sessions that one of the two has right, and `p`, the
-        two-sided probability of so uneven a division or a more uneven one.
-    """
-    right, other = first == labels, second == labels
-    one, two = int((right & ~other).sum()), int((other & ~right).sum())
-    p = float(stats.binomtest(one, one + two).pvalue) if one + two else 1.0
-    return {"only_first": one, "only_second": two, "p": p}
+    for name, own in found.items():
+        if own["value"] == 1 or (own["value"] == 0 and name == "accuracy"):
+            found[name] = widened(own, units)
 
 
 def over_seeds(values: Sequence[float], train: int, test: int) -> dict[str, float | int | None]:
