@@ -16,7 +16,7 @@ from xai_traffic.errors import DatasetError
 from xai_traffic.evaluation.audit import audit_dataset
 from xai_traffic.evaluation.field_verdicts import ARTEFACT, IDENTIFIER, SIGNAL, verdict_of
 from xai_traffic.evaluation.mask_proposal import propose_mask
-from xai_traffic.evaluation.nearest_neighbours import count_different
+from xai_traffic.evaluation.nearest_neighbours import _nearest, count_different
 from xai_traffic.lab.write import write_lab
 
 PLANTS = {
@@ -155,6 +155,19 @@ def test_differing_bytes_are_counted_exactly(tiles):
     assert count_different(many, one).tolist() == expected.round().tolist()
     far = count_different(np.zeros((2, tiles * 256), np.uint8), np.ones(tiles * 256, np.uint8))
     assert (far == tiles * 256).all()
+
+
+def test_no_session_is_further_off_than_all_of_its_bytes():
+    """A short packet against a long one, and the other way round."""
+    lengths = np.array([[10, 100], [100, 10]])
+    tiles = np.zeros((2, 2, 256), np.uint8)
+    for session, row in enumerate(lengths):
+        for packet, length in enumerate(row):
+            tiles[session, packet, :length] = 1 + session
+    one, two = (tiles[k : k + 1].reshape(1, -1) for k in (0, 1))
+    count = np.array([2])
+    distance, nearest = _nearest(one, lengths[:1], count, two, lengths[1:], count)
+    assert distance == [1.0] and nearest == [0]
 
 
 def test_the_same_seed_gives_the_same_audit(planted):

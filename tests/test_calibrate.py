@@ -1,5 +1,6 @@
 """A run is calibrated, judges by it, refuses a calibration of another, and knows the unknown."""
 
+import dataclasses
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from xai_traffic.cli import main
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.answers import answers, needs_features
-from xai_traffic.evaluation.calibrate import calibrate, write_calibration
+from xai_traffic.evaluation.calibrate import calibrate, of_learnt_labels, write_calibration
 from xai_traffic.evaluation.classify import classify
 from xai_traffic.evaluation.evaluate import judge_split
 from xai_traffic.evaluation.unknown_scores import SCORES
@@ -147,6 +148,22 @@ def test_what_cannot_be_calibrated_says_why(run, monkeypatch, capsys, tmp_path):
     )
     with pytest.raises(RunError, match="no validation sessions .* --split random:70/10/20"):
         calibrate(run)
+
+
+def test_classes_that_training_lacks_set_no_threshold(run, caplog):
+    """A split by time or by families may put them into validation; they are no known sessions."""
+    dataset = open_dataset(run.config.data.path)
+    table = dataset.table
+    label = np.array(table["label"].to_pylist())
+    split = np.array(table["split"].to_pylist())
+    strange = np.flatnonzero(label == LEFT_OUT)[:30]
+    split[strange] = "validation"
+    place = table.schema.get_field_index("split")
+    other = dataclasses.replace(dataset)
+    object.__setattr__(other, "table", table.set_column(place, "split", pa.array(split.tolist())))
+    rows = of_learnt_labels(other, other.rows("validation"))
+    assert len(rows) == len(other.rows("validation")) - 30
+    np.testing.assert_array_equal(rows, dataset.rows("validation"))
 
 
 def test_open_set_knows_the_class_that_was_left_out(run, capsys):

@@ -40,7 +40,8 @@ def test_retraining_tells_what_is_left_without_the_plant(folder, capsys):
     for side, folder_name in (("before", "run"), ("after", "masked-run")):
         row = found[side]
         assert row["run"].endswith(folder_name)
-        assert row["accuracy"]["low"] <= row["accuracy"]["mean"] <= row["accuracy"]["high"]
+        for name in ("accuracy", "macro_f1"):
+            assert row[name]["low"] <= row[name]["value"] <= row[name]["high"]
     assert found["difference"]["sessions"] <= found["before"]["sessions"]
     assert open_dataset(out / "masked-dataset").rules.mask == "ttl"
     assert load_run(out / "masked-run").rules.mask == "ttl"

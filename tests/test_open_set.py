@@ -10,10 +10,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from xai_traffic.evaluation.open_set import (
     acceptance_curve,
-    area_under_roc,
     false_positive_rate,
     open_set_classification_rate,
+    placements,
 )
+from xai_traffic.evaluation.open_set_evaluation import _metrics
 from xai_traffic.evaluation.unknown_scores import (
     NEIGHBOUR,
     acceptance_threshold,
@@ -30,7 +31,7 @@ def test_areas_and_rates_are_those_of_scikit_learn(known, unknown):
     truth = np.repeat([1, 0], [len(known), len(unknown)])
     scores = np.concatenate([known, unknown])
     area = metrics.roc_auc_score(truth, scores)
-    assert area_under_roc(known, unknown) == pytest.approx(area)
+    assert placements(known, unknown).mean() == pytest.approx(area)
     accepted, recall = acceptance_curve(known, unknown)
     assert np.trapezoid(recall, accepted) == pytest.approx(area)
     false, true, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
@@ -115,3 +116,15 @@ def test_nearest_neighbours_are_those_of_scikit_learn(features):
     few = fit_features("nearest_neighbour", learnt[:4], labels[:4])
     assert known_scores("nearest_neighbour", None, strange, few).shape == (50,)
     assert known_scores("nearest_neighbour", None, strange[:0], fitted).shape == (0,)
+
+
+def test_all_right_is_no_point():
+    """Four known and two unknown that are wholly apart do not show that all others are."""
+    known, unknown = np.array([5.0, 6, 7, 8]), np.array([1.0, 2])
+    units = [np.arange(4), np.arange(2)]
+    names = np.array(["a", "b"])
+    found, _ = _metrics(known, unknown, np.ones(4, bool), names, 4.0, units, 0)
+    assert found["auroc"]["mean"] == 1 and found["auroc"]["low"] < 0.4
+    assert found["fpr_at_95"]["mean"] == 0 and found["fpr_at_95"]["high"] > 0.6
+    assert found["oscr"]["low"] < 0.4
+    assert found["auroc_per_class"]["a"]["low"] < 0.25

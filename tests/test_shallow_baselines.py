@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 from small_dataset import make_dataset
@@ -13,7 +14,7 @@ from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import ConfigError, DatasetError
 from xai_traffic.evaluation.baseline_features import TILES, header_features, tile_features
 from xai_traffic.evaluation.baseline_problem import Problem
-from xai_traffic.evaluation.baseline_trees import _size
+from xai_traffic.evaluation.baseline_trees import _size, judge_by_boosting
 from xai_traffic.evaluation.baselines import BASELINES, judge_baselines
 from xai_traffic.evaluation.field_values import field_values
 from xai_traffic.evaluation.paired import baseline_verdicts, compare_pairs
@@ -120,3 +121,39 @@ def test_pairs_stand_against_the_best(lab):
     other = Verdicts("other", found[0].rows[1:], found[0].units, found[0].labels, None)
     with pytest.raises(ValueError, match="other judged other sessions than majority class"):
         compare_pairs([found[0], other])
+
+
+def coded(labels, spans, features):
+    """Return a problem of labels, and judge it by boosting on features."""
+    problem = Problem(None, None, labels, 5, *spans, 0)
+    return judge_by_boosting("boosted trees", problem, features)
+
+
+@pytest.mark.parametrize("missing", [0, 4])
+def test_boosting_stops_by_the_classes_that_it_learns(missing):
+    rng = np.random.default_rng(missing)
+    learnt = np.array([k for k in range(5) if k != missing])
+    labels = rng.choice(learnt, 900)
+    labels[500:560] = rng.integers(0, 5, 60)  # validation has a class that training lacks
+    features = labels[:, None] + rng.normal(0, 0.5, (900, 6))
+    made = coded(labels, (slice(500), slice(500, 600), slice(600, 900)), features)
+    assert (made.probabilities.argmax(1) == made.labels).mean() > 0.95
+    assert made.probabilities[:, missing].max() == 0
+
+
+def test_one_class_is_all_that_can_be_said():
+    labels = np.r_[np.full(40, 3), [0, 1, 3, 3]]
+    made = coded(labels, (slice(30), slice(30, 40), slice(40, 44)), np.zeros((44, 2)))
+    assert (made.probabilities == np.eye(5)[[3] * 4]).all() and made.parameters == 0
+
+
+def test_a_field_of_values_that_never_return_tells_nothing(lab):
+    """Without a validation split it is chosen on sessions that it was not learnt on."""
+    split = ["train" if one == "validation" else one for one in lab.table["split"].to_pylist()]
+    place = lab.table.column_names.index("split")
+    table = lab.table.set_column(place, "split", pa.array(split))
+    whole = dataclasses.replace(lab)
+    object.__setattr__(whole, "table", table)
+    (made,) = judge_baselines(whole, "binary", names=["majority field"])
+    assert made.detail.startswith("ip.ttl")
+    assert (made.probabilities.argmax(1) == made.labels).mean() > 0.95

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from labelled_captures import FIVE, check_account, packet, write_capture, write_folder
+from whole_split import assign_groups
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.cli import main
 from xai_traffic.data import merge, repeats
-from xai_traffic.data.assign import assign_groups
 from xai_traffic.data.build import convert
 from xai_traffic.data.deal import Spans, connected, ties
 from xai_traffic.data.duplicates import Seen, label_conflicts

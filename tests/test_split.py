@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from whole_split import assign_split, five_tuple_groups
 
-from xai_traffic.data.assign import assign_split, five_tuple_groups
 from xai_traffic.data.deal import largest_remainder
 from xai_traffic.data.split import SPLITS, parse_split
 from xai_traffic.errors import ConfigError
@@ -309,6 +309,9 @@ def test_a_family_is_left_out_and_the_others_stay_where_they_were():
     assert set(both) == {2}
     with pytest.raises(ConfigError, match="no class 'x'.*leave out one of a, b"):
         parse_split("family:x").check_left_out(["a", "b"])
+    parse_split("family:fold2/5").check_left_out(["a", "b", "c"])
+    with pytest.raises(ConfigError, match="of 3 classes this fold leaves out none: take 3 folds"):
+        parse_split("family:fold4/5").check_left_out(["a", "b", "c"])
 
 
 def test_a_session_in_two_captures_stays_together_under_session_alone():

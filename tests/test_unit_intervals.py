@@ -1,9 +1,14 @@
 """Intervals over units: against the plain bootstrap, and wider where sessions go together."""
 
-import numpy as np
-import pytest
+import dataclasses
 
-from xai_traffic.evaluation.bootstrap import interval, unit_intervals, widened
+import numpy as np
+import pyarrow as pa
+import pytest
+from small_dataset import make_dataset
+
+from xai_traffic.evaluation.bootstrap import interval, unit_intervals, unit_mean, widened
+from xai_traffic.evaluation.split_units import unit_name, units_of
 
 
 def mean_of(values):
@@ -66,3 +71,59 @@ def test_what_is_never_there_is_none_and_what_is_all_alike_is_no_point():
     assert widened(sometimes, 20)["low"] == pytest.approx(0.8389, abs=1e-4)
     assert widened({"mean": 0, "low": 0, "high": 0}, 20)["high"] == pytest.approx(0.1611, abs=1e-4)
     assert widened({"mean": 0.5, "low": 0, "high": 1}, 3) == {"mean": 0.5, "low": 0, "high": 1}
+
+
+def test_one_unit_has_no_interval():
+    values = np.random.default_rng(3).random(50)
+    (found,) = unit_intervals(mean_of(values), np.zeros(50, int))
+    assert (found["low"], found["high"]) == (None, None)
+    assert found["mean"] == pytest.approx(values.mean())
+    strata = np.repeat([0, 1], 25)  # one host on one side
+    units = np.where(strata, 0, np.arange(50))
+    assert unit_intervals(mean_of(values), units, strata=strata)[0]["low"] is None
+    assert widened({"mean": 1.0, "low": None, "high": None}, 1)["low"] == pytest.approx(
+        0.2065, abs=1e-4
+    )
+    assert unit_mean(values, np.arange(50))["sessions"] == 50
+
+
+def grouped(tmp_path, split, **columns):
+    """Return a dataset of the small one's sessions with other columns, split by a key."""
+    dataset = make_dataset(tmp_path / "data", sessions=6)
+    table = dataset.table
+    for name, values in columns.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, [pa.array(values, table[name].type)])
+    object.__setattr__(dataset, "table", table)
+    return dataclasses.replace(dataset, manifest={**dataset.manifest, "split": split})
+
+
+def test_halves_of_a_session_in_two_captures_are_one_unit(tmp_path):
+    captures = ["a.pcap", "b.pcap"] * 3
+    ports = [1, 1, 2, 2, 3, 3]
+    for split, expected in (("session:70/10/20", [0, 0, 1, 1, 2, 2]), ("random:70/10/20", None)):
+        dataset = grouped(tmp_path / split[:4], split, capture=captures, source_port=ports)
+        found = units_of(dataset, np.arange(6))
+        if expected is None:
+            assert len(set(found)) == 6 and unit_name(dataset) == "5-tuple of a capture"
+        else:
+            assert unit_name(dataset) == "5-tuple"
+            assert [found[k] == found[k + 1] for k in (0, 2, 4)] == [True] * 3
+            assert len(set(found)) == 3
+
+
+def test_clients_of_one_5_tuple_are_one_unit(tmp_path):
+    """A capture that begins in the middle takes the wrong end for the client."""
+    one, two, three = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+    dataset = grouped(
+        tmp_path,
+        "host:70/10/20",
+        capture=["a.pcap"] * 6,
+        source=[one, two, one, three, None, None],
+        destination=[two, one, three, "10.0.0.9", two, two],
+        source_port=[1, 2, 5, 7, 1, 1],
+        destination_port=[2, 1, 6, 8, 1, 1],
+    )
+    found = units_of(dataset, np.arange(6))
+    assert found[0] == found[1] == found[2] != found[3]
+    assert len(set(found)) == 4

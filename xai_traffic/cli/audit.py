@@ -144,18 +144,17 @@ def _show_run(run: dict, stream) -> None:
     )
 
 
-def _drop(row: dict) -> tuple[float, float, float]:
-    drop = row["drop"]
-    return drop["mean"], drop["low"], drop["high"]
+def _drop(row: dict) -> list[float | str]:
+    return _ends(row["drop"], "mean")
 
 
 def _show_retrain(found: dict, stream) -> None:
     rows = [
-        (name, found[name]["sessions"], *(found[name]["accuracy"][key] for key in _KEYS))
+        (name, found[name]["sessions"], *_ends(found[name]["accuracy"], "value"))
         for name in ("before", "after")
     ]
     differ = found["difference"]
-    rows.append(("difference", differ["sessions"], *(differ[key] for key in _KEYS)))
+    rows.append(("difference", differ["sessions"], *_ends(differ, "mean")))
     show_table(
         f"test accuracy without and with mask {found['mask']}, and of the sessions that both have",
         ("run", "sessions", "accuracy", "95 % from", "to"),
@@ -164,4 +163,6 @@ def _show_retrain(found: dict, stream) -> None:
     )
 
 
-_KEYS = ("mean", "low", "high")
+def _ends(found: dict, name: str) -> list[float | str]:
+    """Return a number and the ends of its interval, nothing where it has none."""
+    return ["" if found[key] is None else found[key] for key in (name, "low", "high")]

@@ -89,6 +89,8 @@ def told(value: dict[str, float | None]) -> str:
     """Return a number with its interval in words."""
     if value["mean"] is None:
         return ""
+    if value["low"] is None:
+        return _number(value["mean"])
     mean, low, high = (_number(value[end]) for end in ("mean", "low", "high"))
     return f"{mean} ({low}, {high})"
 

@@ -208,18 +208,23 @@ def _broken_order(split: str, first: np.ndarray, last: np.ndarray, place: np.nda
         return []
     if spec.key != "time" or spec.fold is not None:
         return []
-    late = 0
+    outlast = np.zeros(len(place), bool)
     for later in range(1, len(SPLITS)):
         ours = place == later
         if ours.any():
-            late += int((last[place < later] >= first[ours].min()).sum())
+            outlast |= (place < later) & (last >= first[ours].min())
+    late = int(outlast.sum())
     return [f"{late:,} sessions end after a later split begins"] if late else []
 
 
 def _left_out_elsewhere(left_out: Sequence[str], label: np.ndarray, place: np.ndarray) -> list[str]:
     words = hash_texts(pa.array(list(left_out), pa.string()))
     found = int((np.isin(label, words) & (place < SPLITS.index("test"))).sum())
-    return [f"{found:,} sessions of classes that are left out are in train"] if found else []
+    return (
+        [f"{found:,} sessions of classes that are left out are in train or validation"]
+        if found
+        else []
+    )
 
 
 def _column(

@@ -131,9 +131,16 @@ class SplitSpec:
         """Check that the classes to leave out are among all classes.
 
         Raises:
-            ConfigError: there is no class of that name.
+            ConfigError: there is no class of that name, or none in the fold.
         """
-        if self.key != "family" or self.fold is not None:
+        if self.key != "family":
+            return
+        if self.fold is not None:
+            if not self.left_out(classes):
+                raise ConfigError(
+                    f"split {str(self)!r}: of {len(classes)} classes this fold leaves out none: "
+                    f"take {max(3, len(classes))} folds or fewer"
+                )
             return
         unknown = [name for name in self._named(classes) if name not in classes]
         if unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -21,13 +22,8 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float | int | None]
     values = values[np.isfinite(values)]
     if not len(values):
         return {"mean": None, "low": None, "high": None, "sessions": 0}
-    low, high = np.quantile(values[_draws(len(values), seed)].mean(1), (LOW, HIGH))
-    return {
-        "mean": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "sessions": len(values),
-    }
+    mean, low, high = (float(end[0]) for end in intervals(values[:, None], seed))
+    return {"mean": mean, "low": low, "high": high, "sessions": len(values)}
 
 
 def intervals(
@@ -90,6 +86,9 @@ def unit_intervals(
 ) -> list[dict[str, float | None]]:
     """Return each statistic as `interval` has a mean, by drawing units of sessions.
 
+    Where a stratum has a single unit nobody knows how far another one would be: low and high are
+    None.
+
     Args:
         statistics: of rows int [n], in rising order and with repetitions, float [S]; NaN where
             there is none.
@@ -118,6 +117,9 @@ def unit_intervals(
         if not np.isfinite(value) or not len(draws):
             results.append({"mean": None, "low": None, "high": None})
             continue
+        if min(map(len, of_stratum)) < 2:
+            results.append({"mean": float(value), "low": None, "high": None})
+            continue
         low, high = np.quantile(draws, (LOW, HIGH))
         if number in above:
             low, high = np.maximum([low, high] + value - draws.mean(), 0)
@@ -138,8 +140,19 @@ def widened(found: dict[str, float | None], units: int) -> dict[str, float | Non
     most = WILSON / (units + WILSON)
     value = found["value"] if "value" in found else found["mean"]
     if value == 1:
-        return {**found, "low": 1 - most}
-    return {**found, "high": most} if value == 0 else found
+        return {**found, "low": 1 - most, "high": 1.0}
+    return {**found, "low": 0.0, "high": most} if value == 0 else found
+
+
+def unit_mean(values: np.ndarray, units: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Return mean, low, high and number of values, as `interval` does, by drawing units.
+
+    Args:
+        values: float [N], finite; N at least 1.
+        units: int [N].
+    """
+    (found,) = unit_intervals(lambda rows: values[rows].mean(keepdims=True), units, seed=seed)
+    return {**found, "sessions": len(values)}
 
 
 def _draws(count: int, seed: int) -> np.ndarray:

@@ -30,6 +30,7 @@ from xai_traffic.evaluation.unknown_scores import (
     fit_features,
     known_scores,
 )
+from xai_traffic.terminal import log
 from xai_traffic.training.calibration import CALIBRATION, SCHEMA, Calibration, tempered
 from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
 from xai_traffic.training.result import write_json
@@ -76,7 +77,15 @@ def calibrate(
             f"{dataset.path} has no validation sessions to calibrate on: convert with a split that "
             "has some, such as --split random:70/10/20, and train again"
         )
-    drawn = _drawn(dataset.rows("validation"), limit, seed)
+    rows = of_learnt_labels(dataset, dataset.rows("validation"))
+    if not len(rows):
+        raise RunError(
+            f"{dataset.path} has no validation sessions of a class that was learnt: convert with "
+            "a split that deals classes out to both, such as --split random:70/10/20"
+        )
+    if strange := len(dataset.rows("validation")) - len(rows):
+        log.warning("left out: %d validation sessions of classes that training lacks", strange)
+    drawn = _drawn(rows, limit, seed)
     labels, logits, features = judge_split(
         run, "validation", dataset, rows=drawn, features=score in FEATURES
     )
@@ -93,6 +102,7 @@ def calibrate(
         "dataset": str(dataset.path),
         "split": "validation",
         "sessions": len(labels),
+        "of_classes_not_learnt": strange,
         "task": run.task,
         "classes": list(run.classes),
         "learnt": [run.classes[k] for k in learnt],
@@ -132,6 +142,17 @@ def write_calibration(folder: pathlib.Path, calibration: Calibration) -> pathlib
     if not calibration.features:
         features.unlink(missing_ok=True)
     return path
+
+
+def of_learnt_labels(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return those of some rows whose label training has, families of malware say.
+
+    Args:
+        rows: int [n], rows of the dataset's table, rising.
+    """
+    label = dataset.table["label"].to_numpy(zero_copy_only=False)
+    learnt = set(label[dataset.rows("train")])
+    return rows[np.isin(label[rows], list(learnt))]
 
 
 def learnt_classes(run: Run, dataset: Dataset) -> np.ndarray:

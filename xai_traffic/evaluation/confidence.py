@@ -110,10 +110,13 @@ def assess_confidence(
         for name in ("coverage", "single"):
             result["sets"][name] = widened(result["sets"][name], result["units"])
     result["aurc"], result["excess_aurc"], *rest = found[len(told) :]
+    surest = [len(np.unique(units[: int(np.ceil(part * len(units)))])) for part in COVERAGES]
     result["risk_at"] = {
-        str(part): widened(risk, int(part * result["units"]))
-        for part, risk in zip(COVERAGES, rest, strict=False)
+        str(part): widened(risk, count)
+        for part, risk, count in zip(COVERAGES, rest, surest, strict=False)
     }
+    if result["aurc"]["mean"] == 0:  # no error at all
+        result["aurc"] |= {"low": 0.0, "high": result["risk_at"]["1.0"]["high"]}
     rest = rest[len(COVERAGES) :]
     risks = risk_coverage(confidence, ~correct)
     last = len(risks) - 1

@@ -8,7 +8,7 @@ and no share is overlooked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.images import spread
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.bootstrap import interval
+from xai_traffic.evaluation.bootstrap import unit_mean
 from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.evaluation.explanations import AT_ONCE, explain_images
 from xai_traffic.evaluation.field_exchange import exchange_fields
+from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.explain.aggregate import byte_shares, session_fields
 from xai_traffic.explain.traffic import Traffic, traffic_of
 from xai_traffic.terminal import progress
@@ -34,6 +35,14 @@ LIMIT = 256
 
 SINGLE = 12
 """Fields exchanged one by one: so many of the largest shares, and so many of the first ranks."""
+
+
+class _Verdicts(NamedTuple):
+    """What the sessions are, which are judged rightly, and their units: each [n]."""
+
+    labels: np.ndarray
+    right: np.ndarray
+    units: np.ndarray
 
 
 def field_reliance(
@@ -58,7 +67,7 @@ def field_reliance(
         `run`, `model`, `method`, `split`, `sessions`, `accuracy`; `fields`: dicts with `field`,
         `share` (mean over sessions of its share of |attribution|), `sessions` that have it, and
         `drop`: accuracy lost when it is exchanged, with `low` and `high` (95 % by bootstrap over
-        sessions), None where it was not; and `groups`: the same of all fields of a mask at once.
+        `unit`), None where it was not; and `groups`: the same of all fields of a mask at once.
 
     Raises:
         RunError: the data was read by other rules, the split is empty, or the method is unknown or
@@ -80,6 +89,7 @@ def field_reliance(
     fields = [dissect(tile, row) for tile, row in pairs]
     verdicts = run.logits(traffic.images()).argmax(-1).astype(np.int32)
     right = verdicts == labels
+    judged = _Verdicts(labels, right, units_of(dataset, rows))
     shares = _mean_shares(run, traffic, fields, verdicts, method)
 
     have = _sessions_with(traffic, fields)
@@ -88,14 +98,14 @@ def field_reliance(
     wanted += [name for name in known[:SINGLE] if name not in wanted]
     drops: dict[str, dict] = {}
     for number, name in enumerate(progress(wanted, "exchange fields")):
-        drops[name] = _drop(run, traffic, fields, {name}, labels, right, seed, number)
+        drops[name] = _drop(run, traffic, fields, {name}, judged, seed, number)
     groups = []
     members: dict[str, set[str]] = {}
     for row in ranked:
         if row["mask"] and row["field"] in have:
             members.setdefault(row["mask"], set()).add(row["field"])
     for number, (mask, own) in enumerate(sorted(members.items())):
-        drop = _drop(run, traffic, fields, own, labels, right, seed, len(wanted) + number)
+        drop = _drop(run, traffic, fields, own, judged, seed, len(wanted) + number)
         share = sum(shares.get(name, 0.0) for name in own)
         groups.append({"group": mask, "fields": sorted(own), "share": share, "drop": drop})
     return {
@@ -105,6 +115,7 @@ def field_reliance(
         "method": method,
         "split": split,
         "sessions": len(rows),
+        "unit": unit_name(dataset),
         "accuracy": float(right.mean()),
         "fields": [
             {
@@ -156,18 +167,17 @@ def _drop(
     traffic: Traffic,
     fields: Sequence[Sequence[Field]],
     names: set[str],
-    labels: np.ndarray,
-    right: np.ndarray,
+    judged: _Verdicts,
     seed: int,
     number: int,
 ) -> dict:
-    """Return the accuracy lost with the fields exchanged, with its interval over sessions."""
+    """Return the accuracy lost with the fields exchanged, with its interval over units."""
     rng = np.random.Generator(np.random.Philox([seed, number]))
     tiles, _ = exchange_fields(traffic, fields, names, rng)
     session, _ = spread(traffic.counts)
     other = np.unique(session[(tiles != traffic.tiles).any(1)])
-    after = right.copy()
+    after = judged.right.copy()
     if len(other):
         images = Traffic(tiles, traffic.packets, traffic.counts, traffic.mask).images()[other]
-        after[other] = run.logits(images).argmax(-1) == labels[other]
-    return interval(right.astype(float) - after, seed)
+        after[other] = run.logits(images).argmax(-1) == judged.labels[other]
+    return unit_mean(judged.right.astype(float) - after, judged.units, seed)

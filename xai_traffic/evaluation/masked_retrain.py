@@ -17,9 +17,10 @@ import numpy as np
 from xai_traffic.data.derive import derive
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import ConfigError
-from xai_traffic.evaluation.bootstrap import interval
+from xai_traffic.evaluation.bootstrap import unit_mean
 from xai_traffic.evaluation.evaluate import predict_split
-from xai_traffic.evaluation.scores import score
+from xai_traffic.evaluation.score_intervals import Draws
+from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.config import flatten, load_config, load_module
 from xai_traffic.training.loop import train
 from xai_traffic.training.recipe import RECIPES
@@ -69,9 +70,10 @@ def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict
         folder: for the dataset and the run.
 
     Returns:
-        `mask`; `before` and `after`, each with `sessions`, `accuracy` (mean, `low`, `high`: 95 % by
-        bootstrap over sessions), `macro_f1`, `run` and `dataset`; and `difference`, after minus
-        before over the test sessions that both have, with its interval.
+        `mask`; `unit` of the bootstrap; `before` and `after`, each with `sessions`, `accuracy` and
+        `macro_f1` (`value`, `low`, `high`: 95 %), `run` and `dataset`; and `difference`, accuracy
+        after minus before over the test sessions that both have (`mean`, `low`, `high`,
+        `sessions`).
 
     Raises:
         DatasetError: the dataset cannot be masked.
@@ -85,31 +87,40 @@ def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict
     train(config.lock(), folder / RUN)
     before, correct_before = _scored(run, dataset)
     after, correct_after = _scored(load_run(folder / RUN), masked)
-    both = sorted(correct_before.keys() & correct_after.keys())
-    differ = [float(correct_after[key]) - float(correct_before[key]) for key in both]
+    rows = dataset.rows("test")
+    both = [number for number, key in enumerate(correct_before) if key in correct_after]
+    right = np.array(list(correct_before.values()), float)
+    still = np.array([correct_after.get(key, False) for key in correct_before], float)
+    difference: dict[str, Any] = {"mean": None, "low": None, "high": None, "sessions": 0}
+    if both:
+        difference = unit_mean((still - right)[both], units_of(dataset, rows[both]))
     return {
         "mask": mask,
+        "unit": unit_name(dataset),
         "before": before,
         "after": after,
-        "difference": interval(np.array(differ, float)),
+        "difference": difference,
     }
 
 
 def _scored(run: Run, dataset: Dataset) -> tuple[dict, dict[tuple[str, int], bool]]:
-    """Return scores of a run on the test split, and which of its sessions it judged rightly."""
+    """Return scores of a run on the test split, and which of its sessions it judged rightly.
+
+    The latter in the order of the split, by capture and number.
+    """
     labels, probabilities = predict_split(run, "test", dataset)
-    right = probabilities.argmax(-1) == labels
-    table = dataset.table.take(dataset.rows("test"))
+    verdicts = probabilities.argmax(-1)
+    rows = dataset.rows("test")
+    table = dataset.table.take(rows)
     keys = zip(table["capture"].to_pylist(), table["session"].to_pylist(), strict=True)
-    scores = score(labels, probabilities, run.classes)
+    draws = Draws(labels, units_of(dataset, rows), len(run.classes))
     found = {
         "run": str(run.path),
         "dataset": str(dataset.path),
         "sessions": len(labels),
-        "accuracy": interval(right.astype(float)),
-        "macro_f1": scores["macro_f1"],
+        **draws.interval(verdicts),
     }
-    return found, dict(zip(keys, right.tolist(), strict=True))
+    return found, dict(zip(keys, (verdicts == labels).tolist(), strict=True))
 
 
 def _nearest_config(config: ml_collections.ConfigDict) -> tuple[str, dict[str, Any]]:

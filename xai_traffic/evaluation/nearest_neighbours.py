@@ -1,9 +1,9 @@
 """How near the test split lies to the training split, byte by byte.
 
 The distance of two sessions is the part of their bytes that differ (Hamming), over the first
-PACKETS packets: differing bytes divided by the bytes of the longer of both. Padding is zero and
-differs from other bytes. Near duplicates that straddle a split let a model score by memory;
-so does a nearest neighbour, whose accuracy stands beside the distances.
+PACKETS packets: differing bytes divided by the bytes of the longer of both, packet by packet.
+Padding is zero and differs from other bytes. Near duplicates that straddle a split let a model
+score by memory; so does a nearest neighbour, whose accuracy stands beside the distances.
 """
 
 from __future__ import annotations
@@ -72,13 +72,14 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
 
 
 def _bytes(dataset: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return uint8 [n, PACKETS * 256], bytes of each that are no padding, and tiles of each."""
+    """Return uint8 [n, PACKETS * 256], lengths of the packets [n, PACKETS], and how many."""
     counts = np.minimum(dataset.tile_counts[rows], PACKETS)
     session, place = spread(counts)
     tiles = dataset.first_tiles[rows][session] + place
     dense = np.zeros((len(rows), PACKETS, TILE), np.uint8)
     dense[session, place] = dataset.tiles[tiles]
-    held = np.bincount(session, dataset.tile_lengths[tiles], len(rows)).astype(np.int64)
+    held = np.zeros((len(rows), PACKETS), np.int64)
+    held[session, place] = dataset.tile_lengths[tiles]
     return dense.reshape(len(rows), -1), held, counts
 
 
@@ -103,7 +104,7 @@ def _nearest(
         for block, own, sizes in held:
             tiles = max(int(train_counts[block[-1]]), int(test_counts[row]))
             differ = count_different(own[:, : tiles * TILE], test[row, : tiles * TILE])
-            parts = differ / np.maximum(np.maximum(sizes, test_held[row]), 1)
+            parts = differ / np.maximum(np.maximum(sizes, test_held[row]).sum(1), 1)
             at = int(parts.argmin())
             if parts[at] < best[row]:
                 best[row], which[row] = parts[at], block[at]
@@ -111,10 +112,10 @@ def _nearest(
 
 
 def count_different(many: np.ndarray, one: np.ndarray) -> np.ndarray:
-    """Count the bytes in which each row of uint8 [n, w] differs from uint8 [w]; w below 255 * 8.
+    """Count the bytes in which each row of uint8 [n, w] differs from uint8 [w].
 
-    The flags of eight bytes are added up as one word, whose bytes cannot overflow: several times as
-    fast as a sum of flags.
+    A multiple of 16 bytes, 255 * 16 at most. The flags of eight bytes are added up as one word,
+    whose bytes cannot overflow: several times as fast as a sum of flags.
     """
     differ = np.not_equal(many, one)
     half = differ.shape[1] // (2 * _WORD) * _WORD

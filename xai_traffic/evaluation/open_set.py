@@ -26,16 +26,6 @@ def placements(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     return 1 - (not_above[0] + not_above[1]) / (2 * len(known))
 
 
-def area_under_roc(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Return how probable it is that a known session scores above an unknown one, ties by half.
-
-    Args:
-        known: scores float [N].
-        unknown: scores float [M].
-    """
-    return float(placements(known, unknown).mean())
-
-
 def false_positive_rate(
     known: np.ndarray, unknown: np.ndarray, true_positive_rate: float = 0.95
 ) -> float:

@@ -14,7 +14,12 @@ import numpy as np
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.bootstrap import unit_intervals, widened
-from xai_traffic.evaluation.calibrate import ACCEPT, learnt_classes, training_features
+from xai_traffic.evaluation.calibrate import (
+    ACCEPT,
+    learnt_classes,
+    of_learnt_labels,
+    training_features,
+)
 from xai_traffic.evaluation.classify import judge_further
 from xai_traffic.evaluation.evaluate import asked, check_rules, judge_split, own_dataset
 from xai_traffic.evaluation.open_set import (
@@ -76,7 +81,13 @@ def evaluate_open_set(
     check_rules(run, sides.source)
     parts = list(judge_further(run, sides.source, sides.unknown, "judge unknown", features=True))
     _, *strange = (np.concatenate(each) for each in zip(*parts, strict=True))
-    _, held_logits, held_features = judge_split(run, "validation", dataset, features=True)
+    _, held_logits, held_features = judge_split(
+        run,
+        "validation",
+        dataset,
+        rows=of_learnt_labels(dataset, dataset.rows("validation")),
+        features=True,
+    )
     known_learnt = logits[:, learnt]
     right = learnt[known_learnt.argmax(-1)] == labels
     fitted = training_features(run, dataset, seed)
@@ -112,18 +123,18 @@ def evaluate_open_set(
 
 
 def _sides(dataset: Dataset, split: str, other: Dataset | None) -> _Sides:
-    label = dataset.table["label"].to_numpy(zero_copy_only=False)
-    learnt = set(label[dataset.rows("train")])
     rows = dataset.rows(split)
-    known = rows[np.isin(label[rows], list(learnt))]
+    known = of_learnt_labels(dataset, rows)
     if not len(known):
         raise RunError(
             f"{dataset.path} has no sessions in split {split!r} of a class that was learnt"
         )
     if other is None:
-        source, unknown = dataset, rows[~np.isin(label[rows], list(learnt))]
+        source, unknown = dataset, np.setdiff1d(rows, known)
     else:
         source = other
+        label = dataset.table["label"].to_numpy(zero_copy_only=False)
+        learnt = set(label[dataset.rows("train")])
         theirs = other.table["label"].to_numpy(zero_copy_only=False)
         unknown = np.flatnonzero(~np.isin(theirs, list(learnt)))
     if not len(unknown):
@@ -179,9 +190,15 @@ def _metrics(
     side = np.repeat([0, 1], [count, len(unknown)])
     found = unit_intervals(statistics, ids, strata=side, seed=seed)
     drawn = [len(np.unique(own)) for own in units]
+    auroc, accepted, oscr = found[:3]
+    areas = {}
+    for kind, (name, area) in enumerate(zip(classes.tolist(), found[6:], strict=True)):
+        strange = len(np.unique(units[1][outer][of_class == kind]))
+        areas[name] = widened(area, min(drawn[0], strange))
+    told = widened(auroc, min(drawn)), widened(accepted, drawn[1]), widened(oscr, min(drawn))
     return {
-        **dict(zip(METRICS, found[:3], strict=True)),
-        "auroc_per_class": dict(zip(classes.tolist(), found[6:], strict=True)),
+        **dict(zip(METRICS, told, strict=True)),
+        "auroc_per_class": areas,
         "rule": {
             "threshold": threshold if np.isfinite(threshold) else None,
             "known": widened(found[3], drawn[0]),

@@ -116,7 +116,7 @@ def _findings(found: dict[str, Any]) -> list[str]:
         findings.append(f"{count(images, 'image')} have more than one label.")
     retrained = found["retrain"]
     if retrained:
-        before, after = (retrained[name]["accuracy"]["mean"] for name in ("before", "after"))
+        before, after = (retrained[name]["accuracy"]["value"] for name in ("before", "after"))
         findings.append(
             f"Trained again under mask <code>{text(retrained['mask'])}</code>, test accuracy is "
             f"{percent(after)} where it was {percent(before)}."

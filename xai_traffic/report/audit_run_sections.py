@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xai_traffic.explain import METHODS
@@ -47,13 +48,24 @@ def _row(name: str, row: dict[str, Any], verdict: str | None) -> str:
         f'<tr><th scope="row">{text(name)}</th><td>{tag}</td>'
         f'<td class="number">{bar(row["share"], "share")} {percent(row["share"])}</td>'
         f'<td class="number">{bar(drop["mean"], "drop")} {_points(drop["mean"])}</td>'
-        f'<td class="number">{_points(drop["low"])} to {_points(drop["high"])}</td></tr>'
+        f'<td class="number">{_reach(drop, _points)}</td></tr>'
     )
 
 
 def _points(part: float) -> str:
     """Return a difference of shares in points, with a true minus sign."""
     return f"{100 * part:.1f}".replace("-", "\u2212")
+
+
+def _percent(part: float) -> str:
+    return percent(part, 2)
+
+
+def _reach(found: dict[str, float | None], say: Callable[[float], str]) -> str:
+    """Return the ends of an interval in words."""
+    if found["low"] is None:
+        return "of one only"
+    return f"{say(found['low'])} to {say(found['high'])}"
 
 
 def retrain_section(found: dict[str, Any]) -> str:
@@ -63,18 +75,18 @@ def retrain_section(found: dict[str, Any]) -> str:
         return ""
     rows = "".join(
         f'<tr><th scope="row">{words}</th><td class="number">{row["sessions"]:,}</td>'
-        f'<td class="number">{bar(row["accuracy"]["mean"], "drop")} '
-        f"{percent(row['accuracy']['mean'], 2)}</td>"
-        f'<td class="number">{percent(row["accuracy"]["low"], 2)} to '
-        f"{percent(row['accuracy']['high'], 2)}</td>"
-        f'<td class="number">{percent(row["macro_f1"], 2)}</td></tr>'
+        f'<td class="number">{bar(row["accuracy"]["value"], "drop")} '
+        f"{_percent(row['accuracy']['value'])}</td>"
+        f'<td class="number">{_reach(row["accuracy"], _percent)}</td>'
+        f'<td class="number">{_percent(row["macro_f1"]["value"])}</td>'
+        f'<td class="number">{_reach(row["macro_f1"], _percent)}</td></tr>'
         for words, row in (("as it was", retrained["before"]), ("masked", retrained["after"]))
     )
     differ = retrained["difference"]
     line = (
         f"<p>Of the {count(differ['sessions'], 'test session')} that both have, the difference is "
-        f"<b>{_points(differ['mean'])} points</b> ({_points(differ['low'])} to "
-        f"{_points(differ['high'])}, 95\u00a0% by bootstrap over sessions).</p>"
+        f"<b>{_points(differ['mean'])} points</b> ({_reach(differ, _points)}, 95\u00a0% by "
+        "bootstrap over what the split keeps together).</p>"
         if differ["mean"] is not None
         else "<p>No test session is in both.</p>"
     )
@@ -85,7 +97,8 @@ def retrain_section(found: dict[str, Any]) -> str:
         '<div class="scroll-x"><table class="audited"><thead><tr><th scope="col">run</th>'
         '<th scope="col" class="number">test sessions</th>'
         '<th scope="col" class="number">accuracy</th><th scope="col" class="number">95 %</th>'
-        f'<th scope="col" class="number">macro-F1</th></tr></thead><tbody>{rows}</tbody></table>'
+        '<th scope="col" class="number">macro-F1</th><th scope="col" class="number">95 %</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table>"
         f"</div>{line}"
     )
 

@@ -57,7 +57,7 @@ def pair_table(pair: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
     """Return (title, columns, cells) of one set of classifiers on the same sessions, per cent."""
     title = (
         f"the same {pair['sessions']} sessions, {pair['units']} units, task {pair['task']}: per "
-        "cent, with 95 % intervals, and how far behind the first"
+        "cent, with 95 % intervals, and how far behind the first, which these sessions chose"
     ) + ", LEAKY" * pair["leaky"]
     columns = ["classifier", "accuracy", "macro-F1", "accuracy behind", "macro-F1 behind", "p"]
     rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def reliability_diagram(
         sure, accuracy, count = reliability(labels, tempered(logits, heat))
         full = count > 0
         error = confidence[when]["expected_calibration_error"]
-        told = f"{name}: error {error['mean']:.4f} ({error['low']:.4f}, {error['high']:.4f})"
+        told = f"{name}: error {told_to(4, error)}"
         above.plot(sure[full], accuracy[full], color=colour, linewidth=1)
         sizes = 12 + 16 * np.log10(count[full])  # what one session says is little
         above.scatter(sure[full], accuracy[full], sizes, color=colour, label=told, zorder=3)
@@ -71,7 +72,7 @@ def risk_coverage_curve(confidence: dict[str, Any]) -> Figure:
     axes.set_xlabel("part of the sessions that is judged, the surest first")
     axes.set_ylabel("of it judged wrongly")
     area = confidence["aurc"]
-    axes.set_title(f"area {area['mean']:.5f} ({area['low']:.5f}, {area['high']:.5f})", fontsize=10)
+    axes.set_title(f"area {told_to(5, area)}", fontsize=10)
     axes.grid(alpha=0.3)
     return figure
 
@@ -87,10 +88,7 @@ def sets_per_class(sets: dict[str, Any]) -> Figure:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for axes, name in ((left, "coverage"), (right, "size")):
-        mean, low, high = (
-            np.array([row[name][end] for _, row in rows]) for end in ("mean", "low", "high")
-        )
-        spread = np.maximum([mean - low, high - mean], 0)
+        mean, spread = means_and_reach([row[name] for _, row in rows])
         axes.errorbar(mean, range(len(rows)), xerr=spread, fmt="o", color=AFTER, markersize=4)
         axes.grid(axis="x", alpha=0.3)
     left.axvline(sets["promised"], color="#b00020", linewidth=1, linestyle="--")
@@ -99,3 +97,24 @@ def sets_per_class(sets: dict[str, Any]) -> Figure:
     left.set_xlabel(f"has its class in the set ({sets['promised']:.4g} promised)")
     right.set_xlabel("classes in the set")
     return figure
+
+
+def told_to(digits: int, found: dict[str, Any]) -> str:
+    """Return a mean with its interval, where there is one."""
+    mean, low, high = found["mean"], found["low"], found["high"]
+    if low is None:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
+
+
+def means_and_reach(found: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return means float [n], and how far their intervals reach below and above, float [2, n].
+
+    Nothing where there is no interval, for an error bar of no length is not drawn.
+    """
+    mean = np.array([one["mean"] for one in found])
+    low, high = (
+        np.array([one["mean"] if one[end] is None else one[end] for one in found])
+        for end in ("low", "high")
+    )
+    return mean, np.maximum([mean - low, high - mean], 0)

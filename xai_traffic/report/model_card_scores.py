@@ -34,6 +34,8 @@ def score_of(evaluation: dict[str, Any], name: str) -> dict[str, Any] | float | 
     found = evaluation.get("intervals", {}).get(name)
     if found is None and name == "accuracy":  # it is one less the risk of judging all
         risk = evaluation["confidence"]["risk_at"]["1.0"]
+        if risk["low"] is None:
+            return 1 - risk["mean"]
         return {"value": 1 - risk["mean"], "low": 1 - risk["high"], "high": 1 - risk["low"]}
     return evaluation[name] if found is None else found
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.open_set_evaluation import evaluate_open_set
+from xai_traffic.report.confidence_plots import means_and_reach
 from xai_traffic.training.pictures import label
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
@@ -92,11 +93,8 @@ def separation_per_class(result: dict[str, Any]) -> Figure:
         zip(result["scores"].items(), COLOURS, strict=True)
     ):
         areas = [own["auroc_per_class"][one] for one in classes]
-        mean, low, high = (
-            np.array([area[end] for area in areas]) for end in ("mean", "low", "high")
-        )
+        mean, spread = means_and_reach(areas)
         places = np.arange(len(classes)) + 0.14 * (number - 2)
-        spread = np.maximum([mean - low, high - mean], 0)
         told = name.replace("_", " ")
         axes.errorbar(mean, places, xerr=spread, fmt="o", color=colour, label=told, markersize=4)
     axes.set_xlim(right=1 + 0.01 * (1 - axes.get_xlim()[0]))

@@ -1,4 +1,4 @@
-"""Split a table of sessions that is in memory as a whole; groups.py does it capture by capture."""
+"""Split a table of sessions as a whole, which data/groups.py does capture by capture."""
 
 from __future__ import annotations
 
