@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pathlib
 import queue
 import re
 import subprocess
@@ -15,6 +16,7 @@ from capture_bytes import ethernet, ipv4, pcap, tcp, udp
 
 import xai_traffic as xt
 from xai_traffic.cli import main
+from xai_traffic.cli.main import make_parser
 from xai_traffic.demo import FAMILIES
 from xai_traffic.lab.recipe import lab_recipe
 from xai_traffic.lab.write import write_lab
@@ -93,6 +95,21 @@ def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as leaving:
         main(arguments)
     assert leaving.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_what_is_named_may_stand_behind_options():
+    parser = make_parser()
+    for line, named in (
+        ("classify RUN a --quiet-after 9 b", {"captures": ["a", "b"], "quiet_after": 9.0}),
+        ("explain RUN --out why a b", {"captures": ["a", "b"], "out": pathlib.Path("why")}),
+        ("convert --out d a --workers 1 b", {"inputs": ["a", "b"], "workers": 1}),
+        ("audit DATA --out o RUN", {"run_folder": pathlib.Path("RUN")}),
+    ):
+        options, rest = parser.parse_known_args(line.split())
+        assert not rest
+        assert {name: getattr(options, name) for name in named} == named
+    line = "train --config c --config.seed=3 --workdir w --config.epochs 4"
+    assert parser.parse_known_args(line.split())[1] == ["--config.seed=3", "--config.epochs", "4"]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_wrong_mirrors_are_refused_before_anything_begins(monkeypatch):
     with pytest.raises(ConfigError, match="log.mirrors is 'wand': choose of wandb"):
         check_config(load_config("vit", **{"data.path": "D", "log.mirrors": "wand"}))
     monkeypatch.setattr(mirrors.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'xai-traffic\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[wandb\]'"):
         check_config(load_config("vit", **{"data.path": "D", "log.mirrors": "wandb"}))
 
 

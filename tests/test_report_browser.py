@@ -11,7 +11,7 @@ from PIL import Image
 from xai_traffic.report.explanations import explain_run
 
 playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install 'xai-traffic[browser]'"
+    "playwright.sync_api", reason="playwright is not installed: pip install '.[browser]'"
 )
 METHODS = ("gradient_x_input", "grad_cam", "attention")
 

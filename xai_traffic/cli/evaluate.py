@@ -49,7 +49,7 @@ def add(verbs) -> None:
         const="",
         metavar="DATASET",
         help="score instead how well the run tells what it has never seen: the classes of the "
-        "split that training had none of, or those of another dataset",
+        "split that training had none of, or those of another dataset; name RUN before it",
     )
     add_json(verb)
     verb.set_defaults(run=_run)

@@ -74,11 +74,33 @@ def make_parser() -> argparse.ArgumentParser:
         description="Packet captures in; out come verdicts on every session, and why.",
     )
     parser.add_argument("--version", action=_Version)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="VERB", parser_class=_VerbParser
+    )
     ways = (convert, audit, train, calibrate, evaluate, card, export, compare, classify, explain)
     for verb in (*ways, lab, benchmark_explainers, demo):
         verb.add(verbs)
     return parser
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Takes what is named and options in any order: `explain RUN --out why a.pcap b.pcap`."""
+
+    _inside = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Parse as `parse_known_intermixed_args` does, which itself comes back here for each part.
+
+        Returns:
+            (options, arguments that are unknown).
+        """
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
 
 
 class _Version(argparse.Action):

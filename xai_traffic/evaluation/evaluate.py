@@ -47,7 +47,8 @@ def own_dataset(run: Run) -> Dataset:
     path = pathlib.Path(run.config.data.path)
     if not path.exists():  # as of an exported run, or one that was moved
         raise RunError(
-            f"the dataset that {run.path} was trained on, {path}, is not here: name one with --data"
+            f"the dataset that {run.path} was trained on, {path}, is not here: put it there, or "
+            "name another one to score on: evaluate RUN --data DATASET"
         )
     dataset = open_dataset(path)
     if manifest_sha256(dataset) != run.dataset["manifest_sha256"]:

@@ -183,7 +183,7 @@ def check_mirrors(text: str) -> None:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
                 f"log.mirrors is {text!r} and the package {name} is not installed: "
-                f"pip install 'xai-traffic[{name}]'"
+                f"pip install '.[{name}]' in the source of xai-traffic"
             )
 
 
