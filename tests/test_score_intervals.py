@@ -145,6 +145,11 @@ def test_a_class_of_one_host_that_is_all_right_proves_less_than_its_sessions():
     own = Draws(labels, units, 2).all_scores(labels, np.eye(2)[labels])["per_class"]
     assert own[0]["recall"]["low"] == own[0]["f1"]["low"] < 0.25
     assert own[1]["recall"]["low"] > 0.9
+    said = labels.copy()
+    said[:40] = 1  # of the one host a fifth is right, which says nothing of another one
+    own = Draws(labels, units, 2).all_scores(said, np.eye(2)[said])["per_class"]
+    assert own[0]["recall"] == {"value": 0.2, "low": 0.0, "high": 1.0}
+    assert 0 < own[1]["precision"]["low"] < own[1]["precision"]["high"] <= 1
 
 
 def test_areas_of_one_are_widened_beside_errors():

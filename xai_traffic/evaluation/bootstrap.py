@@ -131,7 +131,7 @@ def widened(found: dict[str, float | None], units: int) -> dict[str, float | Non
     """Return the interval of a part of sessions that is not a point where it is all or none.
 
     No draw of sessions that are all alike differs; Wilson's interval (JASA 1927) does not claim
-    more than so many can show.
+    more than so many can show. Of a single unit that is neither there is none.
 
     Args:
         found: of `unit_intervals`, or `value` in place of `mean`.
@@ -141,7 +141,9 @@ def widened(found: dict[str, float | None], units: int) -> dict[str, float | Non
     value = found["value"] if "value" in found else found["mean"]
     if value == 1:
         return {**found, "low": 1 - most, "high": 1.0}
-    return {**found, "low": 0.0, "high": most} if value == 0 else found
+    if value == 0:
+        return {**found, "low": 0.0, "high": most}
+    return found if units > 1 else {**found, "low": None, "high": None}
 
 
 def unit_mean(values: np.ndarray, units: np.ndarray, seed: int = 0) -> dict[str, Any]:

@@ -123,13 +123,12 @@ def assess_confidence(
     points = np.unique(np.linspace(0, last, POINTS).astype(int))
     result["risk_coverage"] = [[(k + 1) / len(risks), float(risks[k])] for k in points.tolist()]
     if calibration is not None:
-        result["sets"]["per_class"] = {
-            name: {
+        result["sets"]["per_class"] = {}
+        for k in np.unique(labels).tolist():
+            count, size = len(np.unique(units[labels == k])), rest[len(classes) + k]
+            result["sets"]["per_class"][classes[k]] = {
                 "sessions": int((labels == k).sum()),
-                "coverage": widened(rest[k], len(np.unique(units[labels == k]))),
-                "size": rest[len(classes) + k],
+                "coverage": widened(rest[k], count),
+                "size": size if count > 1 else {**size, "low": None, "high": None},
             }
-            for k, name in enumerate(classes)
-            if (labels == k).any()
-        }
     return result

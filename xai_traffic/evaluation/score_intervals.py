@@ -122,9 +122,9 @@ class Draws:
         result["per_class"] = []
         for k in range(self.classes):
             own = {name: self._interval(values[:, k]) for name, values in parts.items()}
-            for name, sessions in (("recall", self.labels == k), ("precision", predictions == k)):
-                if own[name]["value"] is not None:
-                    own[name] = widened(own[name], len(np.unique(self.units[sessions])))
+            has, named = self.labels == k, predictions == k
+            for name, those in (("recall", has), ("precision", named), ("f1", has | named)):
+                own[name] = self._as_shown(own[name], those)
             if own["f1"]["value"] == 1:
                 own["f1"]["low"] = min(own["precision"]["low"], own["recall"]["low"])
             result["per_class"].append(own)
@@ -189,6 +189,19 @@ class Draws:
             "only_second": int((other & ~right).sum()),
             "p": float(stats.binomtest(one, one + two).pvalue) if one + two else 1.0,
         }
+
+    def _as_shown(self, found: dict[str, float | None], those: np.ndarray) -> dict:
+        """Return the interval of a part of some sessions, as wide as their units make it.
+
+        Args:
+            found: of `_interval`.
+            those: bool [N].
+        """
+        if found["value"] is None:
+            return found
+        units = len(np.unique(self.units[those]))
+        found = widened(found, units)
+        return found if found["low"] is not None else {**found, "low": 0.0, "high": 1.0}
 
     def _interval(self, values: np.ndarray, least: float = 0.0) -> dict[str, float | None]:
         """Return the first value, and low and high of those of the others that there are.
