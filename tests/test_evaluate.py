@@ -88,12 +88,13 @@ def test_data_that_was_read_otherwise_is_refused_by_rule(dataset):
         evaluate(run, "test", dataset)
     assert "mask 'ports' but the data has 'none'" in str(refused.value)
     assert "layers" not in str(refused.value)
+    assert "xai-traffic convert CAPTURES --mask ports --min-packets 3 --out" in str(refused.value)
 
 
 def test_classes_that_the_run_does_not_know_are_refused_by_name(dataset):
     run = pretend(dataset)
     run.classes = ["Chat", "Virut", "Zeus"]
-    with pytest.raises(RunError, match="does not know the data's classes Htbot <b>$"):
+    with pytest.raises(RunError, match="does not know the data's classes Htbot <b>: its own are"):
         evaluate(run, "test", dataset)
 
 

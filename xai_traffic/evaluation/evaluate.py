@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import shlex
 
 import numpy as np
 
@@ -67,15 +69,16 @@ def check_rules(run: Run, dataset: Dataset) -> None:
     """
     if dataset.rules == run.rules:
         return
-    ours, theirs = run.rules.to_dict(), dataset.rules.to_dict()
-    differ = ", ".join(
-        f"{name} {ours[name]!r} but the data has {theirs[name]!r}"
-        for name in ours
-        if ours[name] != theirs[name]
+    compared = [field.name for field in dataclasses.fields(run.rules) if field.compare]
+    pairs = {name: (getattr(run.rules, name), getattr(dataset.rules, name)) for name in compared}
+    pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    differ = ", ".join(f"{name} {a!r} but the data has {b!r}" for name, (a, b) in pairs.items())
+    options = " ".join(
+        f"--{name.replace('_', '-')} {shlex.quote(str(ours))}" for name, (ours, _) in pairs.items()
     )
     raise RunError(
         f"{dataset.path} was read by other rules: the run reads captures with {differ}. Convert "
-        "the captures by the run's rules"
+        f"the captures by the run's rules: xai-traffic convert CAPTURES {options} --out DATASET"
     )
 
 
@@ -164,7 +167,11 @@ def _labelled(
     names = dataset.task_classes(run.task)
     unknown = sorted(set(names) - set(run.classes))
     if unknown:
-        raise RunError(f"the run does not know the data's classes {', '.join(unknown)}")
+        raise RunError(
+            f"the run does not know the data's classes {', '.join(unknown)}: its own are "
+            f"{', '.join(run.classes)}; to measure how it takes what it does not know, "
+            "evaluate RUN --open-set DATASET"
+        )
     rows = dataset.rows(split) if rows is None else rows
     if not len(rows):
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
