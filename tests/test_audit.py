@@ -14,6 +14,7 @@ from xai_traffic.data.derive import derive
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import DatasetError
 from xai_traffic.evaluation.audit import audit_dataset
+from xai_traffic.evaluation.field_ranking import INTERVALS
 from xai_traffic.evaluation.field_verdicts import ARTEFACT, IDENTIFIER, SIGNAL, verdict_of
 from xai_traffic.evaluation.mask_proposal import propose_mask
 from xai_traffic.evaluation.nearest_neighbours import _nearest, count_different
@@ -45,9 +46,17 @@ def planted(tmp_path_factory):
 
 @pytest.mark.parametrize("kind, field", PLANTS.items())
 def test_the_plant_ranks_first(planted, kind, field):
-    first = audit_dataset(planted(kind), "binary")["fields"][0]
+    fields = audit_dataset(planted(kind), "binary")["fields"]
+    first = fields[0]
     assert first["field"].startswith(field)
-    assert first["balanced_accuracy"] == 1 and first["accuracy"] == 1
+    for score in ("balanced_accuracy", "accuracy"):
+        assert first[score] == first["intervals"][score]["value"] == 1
+        assert 0.8 < first["intervals"][score]["low"] < 0.95  # of two dozen sessions
+    for row in fields[:INTERVALS]:
+        for score, own in row["intervals"].items():
+            assert own["value"] == pytest.approx(row[score])
+            assert own["low"] <= own["value"] <= own["high"]
+    assert all(row["intervals"] is None for row in fields[INTERVALS:])
 
 
 @pytest.mark.parametrize("kind, mask", [("ttl", "ttl"), ("checksum", "ids"), ("window", "window")])

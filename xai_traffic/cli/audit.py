@@ -12,6 +12,11 @@ from xai_traffic.terminal import log, printable, show_table
 SHOWN = 20
 """Fields in the table on the terminal; the page has more, audit.json all."""
 
+COLUMNS = (
+    *("field", "of", "balanced accuracy", "95 %", "accuracy", "95 %"),
+    *("AMI", "coverage", "verdict"),
+)
+
 
 def add(verbs) -> None:
     """Add the verb to the parser of all verbs."""
@@ -84,13 +89,15 @@ def _show(found: dict, stream) -> None:
     show_table(
         f"{found['task']}: accuracy of a majority rule on one field alone; "
         f"the most frequent class gives {found['baseline']:.4f}, guessing {found['chance']:.4f}",
-        ("field", "of", "balanced accuracy", "accuracy", "AMI", "coverage", "verdict"),
+        COLUMNS,
         [
             (
                 row["field"],
                 row["side"] if row["part"] == "whole" else f"{row['side']}, {row['part']}",
                 row["balanced_accuracy"],
+                _reach(row, "balanced_accuracy"),
                 row["accuracy"],
+                _reach(row, "accuracy"),
                 row["ami"],
                 row["coverage"],
                 row["verdict"],
@@ -128,6 +135,11 @@ def _show(found: dict, stream) -> None:
         print(f"  {printable(command)}", file=stream)
     if found["retrain"]:
         _show_retrain(found["retrain"], stream)
+
+
+def _reach(row: dict, name: str) -> str:
+    found = row["intervals"][name]
+    return f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def _show_run(run: dict, stream) -> None:

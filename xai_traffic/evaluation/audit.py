@@ -40,6 +40,7 @@ from xai_traffic.evaluation.mask_proposal import propose_mask
 from xai_traffic.evaluation.nearest_neighbours import nearest_neighbours
 from xai_traffic.evaluation.session_values import session_values
 from xai_traffic.evaluation.shared_identifiers import shared_identifiers
+from xai_traffic.evaluation.split_units import units_of
 from xai_traffic.training.job import manifest_sha256
 
 SESSIONS = 10_000
@@ -133,7 +134,7 @@ def choose_sessions(
         split: np.arange(end - len(part), end)
         for split, part, end in zip(SPLITS, parts, ends.tolist(), strict=True)
     }
-    return rows, Audited(labels[rows], classes, **places)
+    return rows, Audited(labels[rows], classes, **places, units=units_of(dataset, rows))
 
 
 def _name_positions(dataset: Dataset, rows: np.ndarray, top: list[dict]) -> None:

@@ -17,12 +17,16 @@ from xai_traffic.evaluation.field_views import (
     views_of,
     views_of_session,
 )
-from xai_traffic.evaluation.majority_rule import contingency, score_rule, skill
+from xai_traffic.evaluation.majority_rule import contingency, rule_verdicts, score_rule, skill
 from xai_traffic.evaluation.mutual_information import SAMPLE, adjusted_mutual_information
+from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.terminal import progress
 
 LEAST = 10
 """Sessions that must have a field for it to be ranked."""
+
+INTERVALS = 64
+"""Fields of the first ranks whose scores have intervals: each costs as much as a bootstrap."""
 
 EXAMPLES = 3
 """Values shown of each field, the most frequent ones."""
@@ -36,6 +40,7 @@ class Audited:
         labels: int [N].
         classes: K names.
         train, validation, test: int, sessions 0..N - 1 of each split.
+        units: int [N], see `split_units.units_of`.
     """
 
     labels: np.ndarray
@@ -43,6 +48,7 @@ class Audited:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    units: np.ndarray
 
     @property
     def chance(self) -> float:
@@ -74,7 +80,8 @@ def rank_fields(
         accuracy of knowing only whether a session has the field), `coverage` (part of the sessions
         that have it), `unseen` (part of the test sessions whose value training lacks), `values`
         (different ones), `side` and `part` (see `View`), `verdict`, `reason`, `mask` (that hides
-        it, or None), `in_image`, and `examples`.
+        it, or None), `in_image`, `examples`, and of the first INTERVALS `intervals` of `accuracy`
+        and `balanced_accuracy` (`value`, `low`, `high`), of the others None.
     """
     count = len(audited.labels)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -83,7 +90,7 @@ def rank_fields(
     candidates += [
         (name, False, list(views_of_session(name, own, count))) for name, own in sessions.items()
     ]
-    ranked = []
+    ranked, chosen = [], {}
     for name, in_image, views in progress(candidates, "majority rules"):
         views = [view for view in views if (view.codes != ABSENT).sum() >= LEAST]
         if not views:
@@ -94,7 +101,23 @@ def rank_fields(
         row = _row(audited, view, drawn)
         row |= {"mask": fields.hidden_by.get(name), "in_image": in_image}
         ranked.append(row)
-    return sorted(ranked, key=lambda row: (-row["balanced_accuracy"], -row["ami"], row["field"]))
+        chosen[view.field] = view
+    ranked.sort(key=lambda row: (-row["balanced_accuracy"], -row["ami"], row["field"]))
+    units = np.unique(audited.units[audited.test], return_inverse=True)[1]
+    draws = Draws(audited.labels[audited.test], units, len(audited.classes), seed)
+    for row in progress(ranked[:INTERVALS], "intervals"):
+        row["intervals"] = _intervals(audited, chosen[row["field"]], draws)
+    return ranked
+
+
+def _intervals(audited: Audited, view: View, draws: Draws) -> dict[str, dict]:
+    plain, weighed = rule_verdicts(
+        view.codes, audited.labels, audited.train, audited.test, len(audited.classes)
+    )
+    return {
+        "accuracy": draws.interval(plain)["accuracy"],
+        "balanced_accuracy": draws.balanced_accuracy(weighed),
+    }
 
 
 def _row(audited: Audited, view: View, drawn: np.ndarray) -> dict:
@@ -118,6 +141,7 @@ def _row(audited: Audited, view: View, drawn: np.ndarray) -> dict:
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "examples": _examples(view, audited),
+        "intervals": None,
     }
 
 

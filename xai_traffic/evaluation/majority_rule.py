@@ -51,6 +51,26 @@ def score_rule(
     return score_counts(learned, scored)
 
 
+def rule_verdicts(
+    codes: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the plain rule and the one of equal weights say of the test, int [m] each.
+
+    Arguments are those of `score_rule`.
+    """
+    learned = contingency(codes[train], labels[train], int(codes.max()) + 1, classes)
+    plain, weighed = _rules(learned)
+    return plain[codes[test]], weighed[codes[test]]
+
+
+def _rules(learned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the label of each value by both rules, int [V] each, of counts [V, K]."""
+    sizes = learned.sum(0)
+    seen, most = learned.sum(1) > 0, int(sizes.argmax())
+    plain = np.where(seen, learned.argmax(1), most)
+    return plain, np.where(seen, (learned / np.maximum(sizes, 1)).argmax(1), most)
+
+
 def contingency(codes: np.ndarray, labels: np.ndarray, values: int, classes: int) -> np.ndarray:
     """Count sessions by value and label, int64 [values, classes]."""
     flat = np.bincount(codes.astype(np.int64) * classes + labels, minlength=values * classes)
@@ -59,11 +79,9 @@ def contingency(codes: np.ndarray, labels: np.ndarray, values: int, classes: int
 
 def score_counts(learned: np.ndarray, scored: np.ndarray) -> RuleScore:
     """Score the rule of counts [V, K] on other counts [V, K], see `contingency`."""
-    sizes, total = learned.sum(0), int(scored.sum())
-    seen = learned.sum(1) > 0
-    most = int(sizes.argmax())
-    plain = np.where(seen, learned.argmax(1), most)
-    weighed = np.where(seen, (learned / np.maximum(sizes, 1)).argmax(1), most)
+    total, seen = int(scored.sum()), learned.sum(1) > 0
+    plain, weighed = _rules(learned)
+    sizes = learned.sum(0)
     rows = np.arange(len(scored))
     supports = scored.sum(0)
     hits = np.bincount(weighed, scored[rows, weighed], minlength=len(sizes))

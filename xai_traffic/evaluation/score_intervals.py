@@ -163,6 +163,15 @@ class Draws:
         _not_too_sure(found, self.count)
         return found
 
+    def balanced_accuracy(self, predictions: np.ndarray) -> dict[str, float | None]:
+        """Return value, low and high (95 %) of the mean recall of the classes there are."""
+        matrices = self.matrices(predictions)
+        hits, true = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(2)
+        there = true > 0
+        recalls = np.where(there, hits / np.maximum(true, 1), 0)
+        found = self._interval(recalls.sum(1) / there.sum(1))
+        return widened(found, self.count) if found["value"] in (0, 1) else found
+
     def difference(self, first: np.ndarray, second: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
         ours, theirs = self.scores(first), self.scores(second)

@@ -32,6 +32,7 @@ def fields_section(found: dict[str, Any]) -> str:
         "training; scored on the test split. Ranked by balanced accuracy, which weighs all classes "
         f"alike (guessing gives {percent(found['chance'])}); accuracy counts sessions (the most "
         f"frequent class gives {percent(found['baseline'])}). AMI is adjusted mutual information; "
+        "intervals (95 %) draw what the split keeps together; "
         "<i>by presence</i> is the balanced accuracy of knowing only whether a session has the "
         f"field.</p>{first}{fold}{rest}"
     )
@@ -57,14 +58,24 @@ def _row(row: dict[str, Any]) -> str:
         f'<span class="quiet">{text(about)}</span></th>',
         f'<td><span class="verdict {verdict}" title="{text(row["reason"])}">{verdict}</span>'
         f'<div class="why">{text(row["reason"])}</div></td>',
-        f'<td class="number">{bar(row["skill"], verdict)} {percent(row["balanced_accuracy"])}</td>',
-        f'<td class="number">{percent(row["accuracy"])}</td>',
+        f'<td class="number">{bar(row["skill"], verdict)} {percent(row["balanced_accuracy"])}'
+        f"{_reach(row, 'balanced_accuracy')}</td>",
+        f'<td class="number">{percent(row["accuracy"])}{_reach(row, "accuracy")}</td>',
         f'<td class="number">{row["ami"]:.3f}</td>',
         f'<td class="number">{percent(row["presence"])}</td>',
         f'<td class="number">{percent(row["coverage"], 0)}</td>',
         f'<td class="example">{_examples(row)}</td>',
     ]
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _reach(row: dict[str, Any], name: str) -> str:
+    """Return the interval of a score below it, where it has one."""
+    if not row["intervals"]:
+        return ""
+    found = row["intervals"][name]
+    reach = f"{percent(found['low'])} to {percent(found['high'])}"
+    return f'<br><span class="quiet">{reach}</span>'
 
 
 def _breakable(name: str) -> str:

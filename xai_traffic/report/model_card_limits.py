@@ -180,14 +180,14 @@ def known_shortcuts(record: RunRecord) -> list[str]:
         (
             code(row["field"]),
             row["verdict"],
-            f"{percent(row['balanced_accuracy'])} ± {100 * row['spread']:.2f}",
+            percent((row.get("intervals") or row)["balanced_accuracy"]),
             "yes" if row["in_image"] else "no",
             code(row["reason"]),
         )
         for row in found[:SHOWN]
     ]
     lines = [
-        f"Balanced accuracy of a majority rule on one field alone, ± what chance makes of it; "
+        "Balanced accuracy of a majority rule on one field alone; "
         f"guessing gives {percent(audit['chance'])}. Of {len(audit['fields']):,} fields "
         f"{len(found):,} tell the label and should not.",
         "",
