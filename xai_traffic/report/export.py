@@ -89,7 +89,11 @@ def _told_of_audit(audit: dict[str, Any]) -> dict[str, Any]:
     """Return what a card tells of an audit, without examples of what was captured."""
     told: dict[str, Any] = {key: audit[key] for key in _OF_AUDIT}
     told["fields"] = [
-        {key: row[key] for key in (*_FIELD, "mask", "in_image")} for row in audit["fields"]
+        {
+            **{key: row[key] for key in (*_FIELD, "mask", "in_image")},
+            "intervals": row.get("intervals"),  # audits of earlier versions have none
+        }
+        for row in audit["fields"]
     ]
     told["run"] = audit["run"] and {key: audit["run"][key] for key in _OF_RUN}
     return told
