@@ -49,7 +49,8 @@ def found(dataset, tmp_path_factory):
     found["proposal"] |= {"mask": "ttl", "hides": {"ttl": ["ip.<script>"]}}
     found["proposal"]["commands"] = ["xai-traffic convert '<script>'"]
     found["fields"][0]["examples"][0]["value"] = HOST
-    score = {"sessions": 9, "accuracy": {"mean": 0.9, "low": 0.8, "high": 1.0}, "macro_f1": 0.9}
+    reach = {"value": 0.9, "low": 0.8, "high": 1.0}
+    score = {"sessions": 9, "accuracy": reach, "macro_f1": reach}
     differ = {"mean": -0.1, "low": -0.2, "high": 0.0, "sessions": 8}
     found["retrain"] = {"mask": "ttl", "before": score, "after": score, "difference": differ}
     return found
