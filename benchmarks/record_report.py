@@ -155,7 +155,7 @@ def _detectors(records: list[dict]) -> str:
     head += ["false alerts a day of 10^6 sessions"]
     said = (
         "Malware or benign: probabilities of a side's classes added up. Rates of seed 0, with "
-        "exact 95 % intervals"
+        "exact 95 % intervals, of as many sessions as the units are worth"
     )
     return said + "\n\n" + table(head, rows)
 
@@ -202,14 +202,22 @@ def _controls(records: list[dict]) -> str:
 
 
 def _about(records: list[dict]) -> str:
-    about = records[-1]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    return (
-        f"{about['date']}: size {about['size']}, {about['cores']} "
-        f"{'core' if about['cores'] == 1 else 'cores'} of {about['processor']}, "
-        f"{about['system']}, {about['device']}; {versions}; seeds "
-        f"{', '.join(map(str, sorted({r['seed'] for r in records})))}"
-    )
+    """Return a line for each machine, with the rows that it measured: cells, once a seed."""
+    rows: dict[str, set] = {}
+    for about in records:
+        versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        told = (
+            f"{about['date']}: size {about['size']}, {about['cores']} "
+            f"{'core' if about['cores'] == 1 else 'cores'} of {about['processor']}, "
+            f"{about['system']}, {about['device']}; {versions}"
+        )
+        rows.setdefault(told, set()).add((about["seed"], about["cell"]))
+    lines = []
+    for told, own in rows.items():
+        seeds = ", ".join(map(str, sorted({seed for seed, _ in own})))
+        alone = "" if len(rows) == 1 else f"; {len(own)} rows"
+        lines.append(f"{told}; seeds {seeds}{alone}")
+    return "\n".join(lines)
 
 
 def _by_cell(records: list[dict]):

@@ -127,6 +127,10 @@ def test_tables_tell_every_cell_with_its_interval(records, bench, monkeypatch, c
     found = report.tables([*first, *second]).splitlines()
     assert any(line.startswith("| three families **LEAKY** | 15 | 2 |") for line in found)
     assert found[-1].endswith("seeds 0, 1")
+    elsewhere = [{**record, "processor": "Q"} for record in second]
+    here, there = report.tables([*first, *elsewhere]).splitlines()[-2:]
+    assert " of P," in here and here.endswith("seeds 0; 2 rows")
+    assert " of Q," in there and there.endswith("seeds 1; 2 rows")
     assert report.tables([]) == "nothing is measured yet"
 
 
