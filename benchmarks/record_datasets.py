@@ -65,8 +65,9 @@ def rewrite(source: Dataset, path: pathlib.Path, rows: np.ndarray, split: np.nda
     kept = np.zeros(len(source), bool)
     kept[rows] = True
     tiles = np.repeat(kept, source.tile_counts)
-    kept_keys = ("rules", "mask_version", "seed", "labels", "split")
-    manifest = {key: source.manifest[key] for key in kept_keys if key in source.manifest}
+    manifest = {
+        key: source.manifest[key] for key in ("rules", "mask_version", "seed", "labels", "split")
+    }
     manifest["classes"] = sorted(pc.unique(table["label"]).to_pylist())
     return write_dataset(
         path, table, source.tiles[tiles], source.packets.filter(pa.array(tiles)), manifest

@@ -1,4 +1,4 @@
-"""The record: its splits keep apart what they say, one cell is scored whole, tables tell it."""
+"""The record: its cells on real captures, its lines and tables from verdicts that are known."""
 
 import importlib
 import json
@@ -7,214 +7,193 @@ import sys
 
 import numpy as np
 import pytest
-from small_dataset import CACHE, TINY, make_dataset
+from small_dataset import make_dataset
 
-from xai_traffic.capture.rules import ReadingRules
-from xai_traffic.data.build import convert
-from xai_traffic.data.store import open_dataset
-from xai_traffic.lab.write import write_lab
+from xai_traffic.evaluation.baseline_problem import Judged
 
-FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def bench():
-    """What imports a module of the benchmarks by its name."""
-    sys.path.insert(0, str(FOLDER))
-    yield importlib.import_module
-    sys.path.remove(str(FOLDER))
+def parts():
+    """Return cells, scores, report, the command, protocols, datasets, ceilings of the record."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        names = ("cells", "scores", "report", "", "protocols", "datasets", "ceilings")
+        yield [importlib.import_module(f"record_{name}".rstrip("_")) for name in names]
+    finally:
+        sys.path.remove(str(BENCHMARKS))
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    return tmp_path_factory.mktemp("record")
+def made(parts, captures, tmp_path, name):
+    cell = next(cell for cell in parts[0].cells() if cell.name == name)
+    return cell, cell.make(captures, tmp_path, 0)
 
 
-@pytest.fixture(scope="module")
-def cell(bench, work):
-    """A cell of three families, of which every second session has a payload; a part of eight."""
-    write_lab(work / "lab", sessions_per_family=50, families=("dns", "web", "beacon"))
+def captures_of(dataset, split):
+    return set(dataset.table["capture"].take(dataset.rows(split)).to_pylist())
 
-    def read(name, **rules):
-        options = {"rules": ReadingRules(**rules), "split": "random:70/20/10"}
-        return open_dataset(convert([work / "lab"], work / name, **options).dataset)
 
-    whole, payload = read("whole"), read("read", layers="payload")
-    split = np.array(payload.table["split"].to_pylist(), object)
-    some = bench("record_datasets").rewrite(payload, work / "some", np.arange(0, 150, 2), split)
-    changes = {"epochs": 4, "batch_size": 16, "data.limit": 0, "compilation_cache": CACHE}
-    changes |= {"model.options": TINY, "optimizer.warmup_epochs": 0.0}
-    cells = bench("record_cells")
-    return cells.Cell(
-        "small",
-        "three families",
-        lambda captures, folder, seed: whole,
-        changes=changes,
-        payload=(lambda captures, folder: some, cells.PAYLOAD_ONLY),
-        part=cells.Part("few", "half of it", lambda dataset: np.arange(15) % 2 == 0),
+def test_another_project_is_asked(parts, captures, tmp_path):
+    _, dataset = made(parts, captures, tmp_path, "protocols/suricata")
+    for split, project in (("train", "suricata"), ("validation", "suricata"), ("test", "zeek")):
+        names = {name.split("/")[-1].split("__")[0] for name in captures_of(dataset, split)}
+        assert names == {project}
+    assert not captures_of(dataset, "train") & captures_of(dataset, "validation")
+    labels = dataset.labels[dataset.rows("test")]
+    assert np.bincount(labels, minlength=len(dataset.classes)).min() >= 20
+    assert not {"STUN", "MySQL", "Modbus"} & set(dataset.classes)
+    assert dataset.rules.mask == "ports" and not dataset.leaky("multiclass")
+
+
+def test_no_capture_outweighs_the_others_of_its_protocol(parts, captures, tmp_path):
+    _, few = made(parts, captures, tmp_path, "protocols/capture")
+    _, every = made(parts, captures, tmp_path, "protocols/every-session")
+    ldap = few.classes.index("LDAP")
+    for dataset, most in ((few, 5), (every, 200)):
+        names = np.array(dataset.table["capture"].to_pylist())
+        _, sizes = np.unique(names, return_counts=True)
+        assert sizes.max() <= most
+        assert not captures_of(dataset, "train") & captures_of(dataset, "test")
+        assert dataset.rules.mask == "ports" and len(dataset.classes) == 16
+    assert len(few) < len(every)
+    taught = {
+        dataset: len(set(np.array(dataset.table["capture"].to_pylist())[rows]))
+        for dataset in (few, every)
+        for rows in [dataset.rows("train")[dataset.labels[dataset.rows("train")] == ldap]]
+    }
+    assert taught[every] == 1 and taught[few] > 10
+
+
+@pytest.mark.parametrize(
+    "name", ["trio/none", "ustc/host", "ustc/time", "protocols/capture", "malicious"]
+)
+def test_payloads_are_of_the_same_sessions_and_splits(parts, captures, tmp_path, name):
+    cell, dataset = made(parts, captures, tmp_path, name)
+    source = cell.payload[0](captures, tmp_path)
+    payload = parts[5].payload_of(dataset, source, tmp_path / "payload")
+    places = {}
+    for each in (dataset, payload):
+        columns = (each.table[column].to_pylist() for column in ("capture", "session", "split"))
+        places[each] = {
+            (capture, number): split for capture, number, split in zip(*columns, strict=True)
+        }
+    assert len(payload) > 0.3 * len(dataset) and payload.classes == dataset.classes
+    assert all(places[dataset][key] == split for key, split in places[payload].items())
+
+
+def test_ciphertext_is_not_in_the_clear(parts):
+    clear = parts[6].in_the_clear
+    drawn = np.random.default_rng(0).integers(0, 256, 190, np.uint8).tobytes()
+    record = b"\x17\x03\x03\x05\x78"
+    page = (
+        b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html>"
     )
+    assert clear(drawn) == b"" and clear(record + drawn) == record
+    hello = b"\x16\x03\x01\x00\xa5" + bytes(range(60)) + bytes(60)
+    for plain in (b"", drawn[:63], page, hello, bytes(190), bytes(range(64)) * 3):
+        assert clear(plain) == plain
 
 
-@pytest.fixture(scope="module")
-def records(bench, cell, work):
-    """What is measured on the cell; two networks, for compiling takes a minute."""
-    with pytest.MonkeyPatch.context() as patch:
-        scores, dataset = bench("record_scores"), cell.make(None, work, 0)
-        patch.setattr(scores, "NETWORKS", ("vit",))
-        patch.setattr(scores, "SMALL_CNNS", {"cnn": "debug"})
-        return list(scores.score_cell(cell, dataset, work, work, 0, "debug"))
-
-
-def test_a_cell_has_every_classifier_once(records, bench):
-    scores = bench("record_scores")
-    whole = [record for record in records if record["cell"] == "small"]
-    models = [record["model"] for record in whole]
-    assert len(set(models)) == len(models)
-    for model in ("vit", scores.PAYLOAD, scores.TOGETHER, "cnn"):
-        assert model in models
-    kinds = [record["kind"] for record in whole]
-    assert [kinds.count(kind) for kind in ("network", "baseline", "control")] == [3, 9, 2]
-    assert all(record["test"] == 15 and record["train"] == 105 for record in whole)
-
-
-def test_scores_lie_in_their_intervals_and_differ_as_told(records):
-    own = {(record["cell"], record["model"]): record for record in records}
-    for (name, model), record in own.items():
-        for score in ("accuracy", "macro_f1"):
-            found = record[score]
-            assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1, (name, model)
-            for other, ahead in record.get("ahead_of", {}).items():
-                difference = found["value"] - own[name, other][score]["value"]
-                assert ahead[score]["value"] == pytest.approx(difference)
-
-
-def test_the_planted_bytes_are_found_and_controls_find_nothing(records):
-    own = {record["model"]: record["accuracy"] for record in records if record["cell"] == "small"}
-    assert own["random forest, tiles"]["low"] > 0.7
-    assert own["vit, untrained"]["low"] < 0.5
-
-
-def test_sessions_without_a_payload_are_given_to_the_other_network(records):
-    own = {record["model"]: record for record in records if record["cell"] == "small"}
-    assert own["vit of the payload"]["detail"].endswith(" of 15 sessions by their payload")
-    parameters = [own[name]["parameters"] for name in ("vit", "vit of the payload")]
-    assert own["networks, mean"]["parameters"] == sum(parameters)
-
-
-def test_a_part_is_judged_by_the_same_classifiers(records):
-    part = [record for record in records if record["cell"] == "few"]
-    whole = [record for record in records if record["cell"] == "small"]
-    assert [one["model"] for one in part] == [one["model"] for one in whole]
-    assert all(one["test"] == 8 and one["train"] == 105 for one in part)
-    trained = [[one["training_seconds"] for one in some] for some in (part, whole)]
-    assert trained[0] == trained[1]
-
-
-def test_tables_tell_every_cell_with_its_interval(records, bench, monkeypatch, cell):
-    report = bench("record_report")
-    monkeypatch.setattr(bench("record_cells"), "cells", lambda: [cell])
-    about = {"size": "cpu", "date": "2026-01-02", "cores": 1, "processor": "P", "system": "Linux"}
-    about |= {"device": "cpu", "versions": {"python": "3.11"}}
-    first = [{**json.loads(json.dumps(record)), **about} for record in records]
-    second = [{**record, "seed": 1, "leaky": True} for record in first if record["seed"] == 0]
-    found = report.tables(first).splitlines()
-    accuracies = {r["model"]: r["accuracy"] for r in first if r["cell"] == "small"}
-    best = max(value["value"] for value in accuracies.values())
-    rows = [line for line in found if line.startswith("| three families | 15 | 1 |")]
-    assert len(rows) == 2 and f"{100 * best:.1f} (" in rows[1]
-    assert any(line.startswith("| half of it | 8 | 1 |") for line in found)
-    assert found[-1] == "2026-01-02: size cpu, 1 core of P, Linux, cpu; python 3.11; seeds 0"
-    found = report.tables([*first, *second]).splitlines()
-    assert any(line.startswith("| three families **LEAKY** | 15 | 2 |") for line in found)
-    assert found[-1].endswith("seeds 0, 1")
-    elsewhere = [{**record, "processor": "Q"} for record in second]
-    here, there = report.tables([*first, *elsewhere]).splitlines()[-2:]
-    assert " of P," in here and here.endswith("seeds 0; 2 rows")
-    assert " of Q," in there and there.endswith("seeds 1; 2 rows")
-    assert report.tables([]) == "nothing is measured yet"
-
-
-def test_numbers_are_cut_where_they_say_nothing(bench):
-    record = bench("record")
-    value = {"a": [0.123456789, 3, "x"], "b": {"c": 1e-300}}
-    assert record.shortened(value) == {"a": [0.123457, 3, "x"], "b": {"c": 1e-300}}
-
-
-def test_names_of_cells_are_their_own(bench):
-    names = [cell.name for cell in bench("record_cells").cells_and_parts()]
-    assert len(names) == len(set(names)) == 16
-    assert "l7/once" in names and "l7/once" not in [c.name for c in bench("record_cells").cells()]
-
-
-def test_copies_are_left_out_once(bench, tmp_path):
-    """Of the published images those count that training has not under the same label."""
-    dataset = make_dataset(tmp_path / "data", sessions=30)
-    table = dataset.table
-    names = np.array([str(number) for number in range(30)], object)
-    rows = dataset.rows("test")
-    names[rows[0]] = names[0]  # both of the first class, one in training
-    table = table.set_column(
-        table.column_names.index("content_hash"), "content_hash", [names.tolist()]
-    )
-    object.__setattr__(dataset, "table", table)
-    assert dataset.labels[rows[0]] == dataset.labels[0]
-    assert bench("record_ustc").once(dataset).tolist() == [False, True, True]
-
-
-def test_a_payload_keeps_the_split_of_its_session(bench, cell, work):
-    whole = cell.make(None, work, 0)
-    read = cell.payload[0](None, work)
-    made = bench("record_datasets").payload_of(whole, read, work / "again")
-    assert len(made) == 75 and made.classes == whole.classes
-    names = ("capture", "session", "split")
-    assert set(_rows(made, *names)) <= set(_rows(whole, *names))
-
-
-def _rows(dataset, *names):
-    return zip(*(dataset.table[name].to_pylist() for name in names), strict=True)
-
-
-def test_the_last_fifth_is_later_than_all_that_is_learnt(bench, captures, work):
-    dataset = bench("record_ustc").in_time(captures, work, 1)
-    begin = dataset.table["first_time"].cast("int64").to_numpy()
-    test = dataset.rows("test")
-    learnt = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
-    for label in range(len(dataset.classes)):
-        own = test[dataset.labels[test] == label]
-        before = learnt[dataset.labels[learnt] == label]
-        assert begin[before].max() <= begin[own].min()
-        assert len(own) == pytest.approx((len(own) + len(before)) / 5, abs=1)
-
-
-def test_no_capture_and_no_project_is_on_both_sides(bench, captures, work):
-    protocols = bench("record_protocols")
-    dataset = protocols.by_capture(5)(captures, work, 0)
-    names = np.array(dataset.table["capture"].to_pylist())
-    assert np.unique(names, return_counts=True)[1].max() == 5
-    sides = [set(names[dataset.rows(split)]) for split in ("train", "validation", "test")]
-    assert not any(sides[a] & sides[b] for a, b in ((0, 1), (0, 2), (1, 2)))
-    assert len(dataset.classes) == 16
-    crossed = protocols.by_source("zeek")(captures, work, 0)
-    names = np.array([name.split("/")[-1] for name in crossed.table["capture"].to_pylist()])
-    for split, own in (("train", True), ("validation", True), ("test", False)):
-        found = {str(name).startswith("zeek") for name in names[crossed.rows(split)]}
-        assert found == {own}
-    counts = np.bincount(crossed.labels[crossed.rows("test")])
-    assert counts.min() >= protocols.LEAST_TEST
-
-
-def test_no_family_is_in_two_splits(bench, captures, work):
-    dataset = bench("record_protocols").families_left_out(captures, work, 0)
+def test_families_are_left_out(parts, captures, tmp_path):
+    cell, dataset = made(parts, captures, tmp_path, "malicious")
+    labels = np.array(dataset.table["label"].to_pylist())
     malicious = dataset.task_labels("binary") == 1
-    families = {}
-    for split in ("train", "validation", "test"):
-        rows = dataset.rows(split)
-        families[split] = set(dataset.labels[rows[malicious[rows]]])
-        assert (~malicious[rows]).any()
-    assert not families["test"] & (families["train"] | families["validation"])
-    assert not families["train"] & families["validation"]
-    assert len(families["validation"]) == 3 and len(families["test"]) >= 5
-    names = set(dataset.table["capture"].filter(list(~malicious)).to_pylist())
-    assert not {name.removeprefix("protocols/") for name in names} & set(
-        bench("record_protocols").ATTACKS
+    families = {
+        split: set(labels[rows][malicious[rows]])
+        for split in ("train", "validation", "test")
+        for rows in [dataset.rows(split)]
+    }
+    assert all(families.values())
+    every = [name for some in families.values() for name in some]
+    assert len(every) == len(set(every)) == 18
+    assert max(np.sum(labels == name) for name in every) <= parts[4].MOST
+    assert cell.task == "binary" and not dataset.leaky("binary")
+    assert parts[4].ATTACKS[0] not in set(dataset.table["capture"].to_pylist())
+
+
+def test_the_last_fifth_is_later(parts, captures, tmp_path):
+    _, dataset = made(parts, captures, tmp_path, "ustc/time")
+    begin = dataset.table["first_time"].cast("int64").to_numpy()
+    test = np.isin(np.arange(len(dataset)), dataset.rows("test"))
+    for label in range(len(dataset.classes)):
+        own = dataset.labels == label
+        assert begin[own & ~test].max() <= begin[own & test].min()
+        assert (own & test).sum() == -(-own.sum() // 5) or (own & test).sum() == own.sum() // 5
+
+
+def test_published_images_keep_their_split_and_are_judged_without_copies_too(
+    parts, captures, tmp_path
+):
+    cell, dataset = made(parts, captures, tmp_path, "l7/published")
+    published = np.load(captures / "ustc/session_l7_28x28/test.npz")
+    images = dataset.images(dataset.rows("test"))
+    assert dataset.leaky("multiclass")
+    np.testing.assert_array_equal(images, published["images"])
+    labels = dataset.labels[dataset.rows("test")]
+    names = [str(published["classes"][label]) for label in published["labels"]]
+    assert [dataset.classes[label] for label in labels] == names
+    taught = np.concatenate([dataset.rows("train"), dataset.rows("validation")])
+    known = {
+        (image.tobytes(), label)
+        for image, label in zip(dataset.images(taught), dataset.labels[taught], strict=True)
+    }
+    kept = cell.part.kept(dataset)
+    pairs = [(image.tobytes(), label) for image, label in zip(images, labels, strict=True)]
+    left = [pair for pair, stays in zip(pairs, kept, strict=True) if stays]
+    assert len(left) == len(set(left)) and not set(left) & known
+    assert set(left) == set(pairs) - known and 9000 < len(left) < 10004
+
+
+def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypatch):
+    cells, scores, report, record, *_ = parts
+    dataset = make_dataset(tmp_path / "data", sessions=300)
+    rows = dataset.rows("test")
+    labels = dataset.labels[rows]
+    wrong = labels.copy()
+    wrong[:3] = (wrong[:3] + 1) % 3
+
+    def judged(name, verdicts):
+        return Judged(name, labels, np.eye(3)[verdicts], 2.0, 0.5, 7)
+
+    cell = cells.Cell("trio/none", "three", None)
+    lines = list(
+        scores._records(
+            cell,
+            dataset,
+            0,
+            [
+                ("network", judged("vit", labels)),
+                ("baseline", judged("forest", wrong)),
+                ("control", judged("vit, untrained", wrong * 0)),
+            ],
+        )
     )
+    network, forest, _ = lines
+    assert network["accuracy"]["value"] == 1 and network["accuracy"]["low"] < 1
+    ahead = network["ahead_of"]["forest"]
+    assert ahead["accuracy"]["value"] == pytest.approx(0.1)
+    assert ahead["mcnemar"] == {"only_first": 3, "only_second": 0, "p": 0.25}
+    assert forest["sessions_per_second"] == 60 and forest["test"] == 30
+    # Of the classes the first is benign, the others are malware: errors inside a side do not count.
+    sides = (labels > 0) == (wrong > 0)
+    assert forest["binary"]["accuracy"]["value"] == pytest.approx(sides.mean())
+    part = cells.Part("l7/once", "some", lambda dataset: np.arange(len(labels)) >= 3)
+    both = [("network", judged("vit", labels)), ("baseline", judged("forest", wrong))]
+    _, some = some_lines = list(scores._records(cell, dataset, 0, both, part))
+    assert (some["cell"], some["test"], some["accuracy"]["value"]) == ("l7/once", 27, 1)
+    assert some["sessions_per_second"] == 60 and not some["leaky"] and forest["leaky"]
+    lines += some_lines
+    about = {"size": "cpu", "date": "D", "cores": 2, "processor": "P", "system": "S"}
+    about |= {"device": "cpu", "versions": {"jax": "1"}}
+    path = tmp_path / "record.jsonl"
+    path.write_text(
+        "".join(json.dumps(record.shortened({**line, **about})) + "\n" for line in lines)
+    )
+    monkeypatch.setattr(sys, "argv", ["record.py", "--markdown", "--out", str(tmp_path)])
+    record.main()
+    shown = capsys.readouterr().out
+    assert "| vit | forest | +10." in shown and "| 30 | 1 | **100.0 (43.9, 100.0)**" in shown
+    assert "hidden: none **LEAKY** |" in shown  # one 5-tuple a capture, in all splits
+    assert "| the same, test images without a copy, each once | 27 | 1 |" in shown
+    assert "S, cpu; jax 1; seeds 0" in shown
