@@ -166,6 +166,34 @@ def test_classes_that_training_lacks_set_no_threshold(run, caplog):
     np.testing.assert_array_equal(rows, dataset.rows("validation"))
 
 
+def test_another_networks_sessions_calibrate_as_well(run, tmp_path, capsys):
+    """As of an exported run, whose dataset stayed behind, on the network that asks it."""
+    write_calibration(run.path, calibrate(run))
+    learnt = CLASSES[:2]
+    other = make_dataset(tmp_path / "other", sessions=60, classes=learnt, seed=4)
+    assert main(["calibrate", str(run.path), "--data", str(other.path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    rows = other.rows("validation")
+    assert record["sessions"] == len(rows) > 0 and not record["own_dataset"]
+    assert record["dataset"] == str(other.path) and record["learnt"] == learnt
+    _, logits, _ = judge_split(run, "validation", other)
+    found = load_run(run.path).calibration
+    labels = other.labels[rows]
+    held = found.probabilities(logits)[np.arange(len(rows)), labels]
+    for label, name in enumerate(learnt):  # what is promised holds on what it was promised by
+        assert (held[labels == label] >= record["sets"]["thresholds"][name]).mean() >= 0.9
+    card = (run.path / "model_card.md").read_text()
+    assert f"of another dataset, `{other.path}`, and hold for sessions like those" in card
+    strange = make_dataset(tmp_path / "strange", sessions=40, classes=[LEFT_OUT], seed=4)
+    for data, options, told in (
+        (other, ["--unknown", "mahalanobis"], "choose one of softmax, max_logit, energy"),
+        (strange, [], "no validation sessions of a class that the run has learnt"),
+    ):
+        assert main(["calibrate", str(run.path), "--data", str(data.path), *options]) == 1
+        assert told in capsys.readouterr().err
+    assert json.loads((run.path / "calibration.json").read_text()) == record
+
+
 def test_open_set_knows_the_class_that_was_left_out(run, capsys):
     assert main(["evaluate", str(run.path), "--open-set", "--json"]) == 0
     output = capsys.readouterr()

@@ -21,6 +21,12 @@ def add(verbs) -> None:
     )
     verb.add_argument("run_folder", metavar="RUN", type=pathlib.Path)
     verb.add_argument(
+        "--data",
+        metavar="DATASET",
+        help="validation sessions of another dataset than the run's own, such as one of the "
+        "network that verdicts are asked about",
+    )
+    verb.add_argument(
         "--unknown",
         metavar="SCORE",
         help="let `classify` answer unknown from now on, by energy, max_logit, softmax, "
@@ -48,6 +54,7 @@ def add(verbs) -> None:
 
 
 def _run(options, _) -> int:
+    from xai_traffic.data.store import open_dataset
     from xai_traffic.evaluation.calibrate import calibrate, write_calibration
     from xai_traffic.training.default_run import own_folder
     from xai_traffic.training.run import load_run
@@ -55,6 +62,7 @@ def _run(options, _) -> int:
     run = load_run(own_folder(options.run_folder), calibrated=False)
     made = calibrate(
         run,
+        open_dataset(options.data) if options.data else None,
         unknown=options.unknown,
         accept=options.accept,
         coverage=options.coverage,

@@ -1,9 +1,10 @@
-"""Calibrate a run on its validation split: temperature, sets of classes, and the unknown rule.
+"""Calibrate a run on a validation split: temperature, sets of classes, and the unknown rule.
 
 Whatever is chosen by outcomes (the temperature, the thresholds) is chosen on validation sessions
 alone. Class means and neighbours, which two of the scores compare with, are of training sessions.
 Validation also chose the checkpoint, so the promises hold a little less than for fresh sessions;
-`evaluate` measures on the test split what is left of them.
+`evaluate` measures on the test split what is left of them. Another dataset's validation sessions,
+of the network that verdicts are asked about, chose nothing before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from xai_traffic.evaluation.temperature import COLDEST, HOTTEST, fit_temperature
 from xai_traffic.evaluation.unknown_scores import (
     BANK,
     FEATURES,
+    LOGITS,
     SCORES,
     TOLD,
     acceptance_threshold,
@@ -31,7 +33,13 @@ from xai_traffic.evaluation.unknown_scores import (
     known_scores,
 )
 from xai_traffic.terminal import log
-from xai_traffic.training.calibration import CALIBRATION, SCHEMA, Calibration, tempered
+from xai_traffic.training.calibration import (
+    CALIBRATION,
+    SCHEMA,
+    Calibration,
+    read_calibration,
+    tempered,
+)
 from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
@@ -43,6 +51,7 @@ SCORE, ACCEPT, COVERAGE = "energy", 95.0, 90.0
 
 def calibrate(
     run: Run,
+    dataset: Dataset | None = None,
     *,
     unknown: str | None = None,
     accept: float = ACCEPT,
@@ -50,10 +59,12 @@ def calibrate(
     limit: int = 0,
     seed: int = 0,
 ) -> Calibration:
-    """Return the calibration of a run, made on the validation split of its own dataset.
+    """Return the calibration of a run, made on the validation split of a dataset.
 
     Args:
         run: a trained run; a calibration that it has is not looked at.
+        dataset: another one than the run was trained on, with classes that are among the run's.
+            The scores of `unknown_scores.FEATURES` need training sessions, and so the run's own.
         unknown: score of the rule by which `classify` answers "unknown" from now on, one of
             `unknown_scores.SCORES`; None keeps a rule at hand (of SCORE) but does not turn it on.
         accept: per cent of sessions of known classes that the rule takes for known.
@@ -62,8 +73,8 @@ def calibrate(
         seed: of what is drawn.
 
     Raises:
-        RunError: a per cent or a score makes no sense, there are no validation sessions, or the
-            dataset is another one by now.
+        RunError: a per cent or a score makes no sense, there are no validation sessions, the
+            dataset does not fit the run, or the run's own is another one by now.
     """
     score = unknown or SCORE
     if score not in SCORES:
@@ -71,25 +82,23 @@ def calibrate(
     for name, value in (("accept", accept), ("coverage", coverage)):
         if not 0 < value < 100:
             raise RunError(f"{name} is {value:g} per cent: give a number above 0 and below 100")
-    dataset = own_dataset(run)
-    if not len(dataset.rows("validation")):
-        raise RunError(
-            f"{dataset.path} has no validation sessions to calibrate on: convert with a split that "
-            "has some, such as --split random:70/10/20, and train again"
-        )
-    rows = of_learnt_labels(dataset, dataset.rows("validation"))
-    if not len(rows):
-        raise RunError(
-            f"{dataset.path} has no validation sessions of a class that was learnt: convert with "
-            "a split that deals classes out to both, such as --split random:70/10/20"
-        )
+    own = dataset is None
+    if own:
+        dataset = own_dataset(run)
+        rows, learnt = own_sessions(run, dataset)
+    else:
+        if score in FEATURES:
+            raise RunError(
+                f"unknown score {score!r} compares with training sessions, which {dataset.path} "
+                f"has none of: choose one of {', '.join(LOGITS)}"
+            )
+        rows, learnt = others_sessions(run, dataset)
     if strange := len(dataset.rows("validation")) - len(rows):
         log.warning("left out: %d validation sessions of classes that training lacks", strange)
     drawn = _drawn(rows, limit, seed)
     labels, logits, features = judge_split(
         run, "validation", dataset, rows=drawn, features=score in FEATURES
     )
-    learnt = learnt_classes(run, dataset)
     fitted = {}
     if score in FEATURES:
         fitted = fit_features(score, *training_features(run, dataset, seed))
@@ -100,6 +109,7 @@ def calibrate(
         "params_sha256": params_sha256(run.variables),
         "manifest_sha256": run.dataset["manifest_sha256"],
         "dataset": str(dataset.path),
+        "own_dataset": own,
         "split": "validation",
         "sessions": len(labels),
         "of_classes_not_learnt": strange,
@@ -142,6 +152,40 @@ def write_calibration(folder: pathlib.Path, calibration: Calibration) -> pathlib
     if not calibration.features:
         features.unlink(missing_ok=True)
     return path
+
+
+def own_sessions(run: Run, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return validation rows of labels that were learnt, and the classes that were, int64.
+
+    Raises:
+        RunError: there are none.
+    """
+    rows = of_learnt_labels(dataset, dataset.rows("validation"))
+    if not len(rows):
+        raise RunError(
+            f"{dataset.path} has no validation sessions of a class that was learnt: convert with a "
+            "split that deals classes out to both, such as --split random:70/10/20, and train again"
+        )
+    return rows, learnt_classes(run, dataset)
+
+
+def others_sessions(run: Run, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same of a dataset that the run was not trained on.
+
+    What was learnt stands in the calibration that the run has; all classes, where it has none.
+    """
+    stands = read_calibration(run.path)
+    names = stands.record["learnt"] if stands else run.classes
+    learnt = np.array(sorted(map(run.classes.index, names)), np.int64)
+    rows = dataset.rows("validation")
+    own = np.array([name in names for name in dataset.task_classes(run.task)])
+    rows = rows[own[dataset.task_labels(run.task)[rows]]]
+    if not len(rows):
+        raise RunError(
+            f"{dataset.path} has no validation sessions of a class that the run has learnt: "
+            "convert with a split that has some, such as --split random:0/50/50"
+        )
+    return rows, learnt
 
 
 def of_learnt_labels(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

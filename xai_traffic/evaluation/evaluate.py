@@ -50,7 +50,7 @@ def own_dataset(run: Run) -> Dataset:
     if not path.exists():  # as of an exported run, or one that was moved
         raise RunError(
             f"the dataset that {run.path} was trained on, {path}, is not here: put it there, or "
-            "name another one to score on: evaluate RUN --data DATASET"
+            "name another one with --data (of evaluate and calibrate)"
         )
     dataset = open_dataset(path)
     if manifest_sha256(dataset) != run.dataset["manifest_sha256"]:

@@ -107,9 +107,12 @@ def _probabilities(record: RunRecord) -> Iterator[str]:
     if record.calibration is None:
         yield "probabilities that mean what they say: it is not calibrated"
         return
+    other = not record.calibration.get("own_dataset", True)
     yield (
         "probabilities and sets of classes on other traffic: both are calibrated on the validation "
-        f"split ({record.calibration['sessions']:,} sessions), and hold for sessions like those"
+        f"split ({record.calibration['sessions']:,} sessions)"
+        + (f" of another dataset, {code(record.calibration['dataset'])}," if other else ",")
+        + " and hold for sessions like those"
     )
     without = record.calibration["sets"]["without_promise"]
     if without:
