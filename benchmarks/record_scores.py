@@ -57,13 +57,13 @@ def score_cell(
     judged: list[tuple[str, Judged]] = []
     words = f"{cell.task},{size}"
     for name in NETWORKS:
-        judged.append(("network", _network(cell, name, words, dataset, folder, seed)))
+        judged.append(("network", judge_by_network(cell, name, words, dataset, folder, seed)))
     if cell.payload is not None:
         reader, changes = cell.payload
         path = work / "data" / f"{dataset.path.name}-payload"
         own = payload_of(dataset, reader(captures, work), path)
         alone = dataclasses.replace(cell, changes={**cell.changes, **changes})
-        made = _network(alone, "vit", words, own, folder, seed, name=PAYLOAD)
+        made = judge_by_network(alone, "vit", words, own, folder, seed, name=PAYLOAD)
         judged.append(("network", _filled_up(made, own, judged[0][1], dataset, cell.task)))
     members = [one for _, one in judged]
     judged.append(("network", _mean(members)))
@@ -73,12 +73,12 @@ def score_cell(
     for name, variant in SMALL_CNNS.items():
         options = {"model.options": {"strung": not stream}}
         sized = f"{cell.task},{variant}"
-        made = _network(whole, "cnn", sized, dataset, folder, seed, name=name, **options)
+        made = judge_by_network(whole, "cnn", sized, dataset, folder, seed, name=name, **options)
         judged.append(("baseline", made))
     for made in judge_baselines(dataset, cell.task, seed=seed):
         judged.append(("baseline", made))
     if not seed:
-        control = _network(
+        control = judge_by_network(
             cell,
             "vit",
             words,
@@ -95,7 +95,7 @@ def score_cell(
         yield from _records(cell, dataset, seed, judged, cell.part)
 
 
-def _network(
+def judge_by_network(
     cell: Cell,
     family: str,
     words: str,
@@ -105,6 +105,17 @@ def _network(
     name: str = "",
     **changes,
 ) -> Judged:
+    """Train a network of a cell, and return what it makes of the test sessions.
+
+    Args:
+        cell: whose changes of the config are taken.
+        family, words: of the config.
+        dataset: of the cell and seed.
+        folder: run folders go into it; what is trained there is not trained again.
+        seed: of the network.
+        name: in tables, and of the run's folder; the family by default.
+        **changes: of the config, by dotted key, after the cell's.
+    """
     name = name or family
     path = folder / name.replace(" ", "-").replace(",", "")
     wanted = {**QUIET, **cell.changes, **changes, "data.path": dataset.path, "seed": seed}

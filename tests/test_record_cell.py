@@ -12,6 +12,7 @@ from small_dataset import CACHE, TINY
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
+from xai_traffic.evaluation.baseline_problem import Judged
 from xai_traffic.lab.write import write_lab
 
 FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks"
@@ -132,6 +133,39 @@ def test_tables_tell_every_cell_with_its_interval(records, bench, monkeypatch, c
     assert " of P," in here and here.endswith("seeds 0; 2 rows")
     assert " of Q," in there and there.endswith("seeds 1; 2 rows")
     assert report.tables([]) == "nothing is measured yet"
+
+
+def test_what_most_classifiers_miss_is_looked_up_in_training(bench, cell, work):
+    record_missed, dataset = bench("record_missed"), cell.make(None, work, 0)
+    rows = dataset.rows("test")
+    labels = dataset.labels[rows]
+    web, dns = (dataset.classes.index(name) for name in ("web", "dns"))
+    place = int(np.flatnonzero(labels == web)[0])
+    judged = []
+    for number in range(4):
+        probabilities = np.eye(3)[labels]
+        if number < 3:
+            probabilities[place] = np.eye(3)[dns]
+        if number < 2:  # of two only: not missed by most
+            probabilities[labels == dns] = np.eye(3)[web]
+        judged.append(Judged(str(number), labels, probabilities, 0.0, 0.0))
+    (found,) = record_missed.missed(dataset, judged)
+    assert (found.own, found.other) == ("web", "dns")
+    port = dataset.table["destination_port"][int(rows[place])].as_py()
+    assert found.port == port and found.message.startswith((b"GET ", b"POST ", b"\x16\x03"))
+    train = dataset.rows("train")
+    same = [
+        dataset.classes[dataset.labels[row]]
+        for row in train.tolist()
+        if record_missed.first_message(dataset, row, dataset.table["destination_port"][row].as_py())
+        == (found.port, found.message)
+    ]
+    assert found.of_own == same.count("web") and found.of_other == 0
+    row = int(rows[labels == dns][0])
+    port, question = record_missed.first_message(dataset, row, 53)
+    assert port == 53 and 0 < question[0] < 64 and question[1 : question[0] + 1].isascii()
+    assert record_missed.shown(b"GET /a|`\x00") == "`GET /a...`"
+    assert record_missed.shown(b"") == "no payload"
 
 
 def test_numbers_are_cut_where_they_say_nothing(bench):
