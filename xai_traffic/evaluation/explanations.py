@@ -65,21 +65,9 @@ def explanation_metrics(
         RunError: the data was read by other rules or not as tiles, the split is empty, the limit is
             less than 1, or a method cannot explain the model.
     """
-    check_rules(run, dataset)
-    if run.rules.layout != "tiles":
-        raise RunError(f"explanations need layout 'tiles', and this run has {run.rules.layout!r}")
-    rows = dataset.rows(split)
-    if not len(rows):
-        raise RunError(f"{dataset.path} has no sessions in split {split!r}")
-    if limit is not None and limit < 1:
-        raise RunError(f"limit is {limit}: at least one session is needed")
     rng = np.random.Generator(np.random.Philox(seed))
-    rows = rng.permutation(rows)[:limit]
+    rows, references = sessions_to_explain(run, dataset, split, limit, rng)
     methods = tuple(methods or suitable_methods(run))
-
-    pool = dataset.rows("train")
-    pool = pool if len(pool) else dataset.rows(split)
-    references = dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
     measured: dict[str, dict[str, list[np.ndarray]]] = {}
     maps: dict[str, list[np.ndarray]] = {}
     targets, held = [], []
@@ -128,6 +116,36 @@ def explanation_metrics(
             for method, own in values.items()
         },
     }
+
+
+def sessions_to_explain(
+    run: Run, dataset: Dataset, split: str, limit: int | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the sessions of a split that are explained, and those that baselines are drawn from.
+
+    Args:
+        limit: most sessions; None for all.
+
+    Returns:
+        rows of the dataset's table in the order of the draw, int64 [N], and images uint8
+        [REFERENCES or less, 128, 128].
+
+    Raises:
+        RunError: the data was read by other rules or not as tiles, the split is empty, or the limit
+            is less than 1.
+    """
+    check_rules(run, dataset)
+    if run.rules.layout != "tiles":
+        raise RunError(f"explanations need layout 'tiles', and this run has {run.rules.layout!r}")
+    rows = dataset.rows(split)
+    if not len(rows):
+        raise RunError(f"{dataset.path} has no sessions in split {split!r}")
+    if limit is not None and limit < 1:
+        raise RunError(f"limit is {limit}: at least one session is needed")
+    drawn = rng.permutation(rows)[:limit]
+    pool = dataset.rows("train")
+    pool = pool if len(pool) else rows
+    return drawn, dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
 
 
 def suitable_methods(run: Run) -> tuple[str, ...]:

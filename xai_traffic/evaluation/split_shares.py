@@ -16,13 +16,11 @@ from xai_traffic import explain
 from xai_traffic.capture.fields import Field
 from xai_traffic.capture.records import GRID
 from xai_traffic.data.store import Dataset
-from xai_traffic.errors import RunError
-from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.evaluation.explanations import (
     AT_ONCE,
-    REFERENCES,
     explain_images,
     images_and_fields,
+    sessions_to_explain,
 )
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
@@ -102,20 +100,10 @@ def explain_split(
         RunError: the data was read by other rules or not as tiles, the split is empty, the limit is
             less than 1, or a method cannot explain the model.
     """
-    check_rules(run, dataset)
-    if run.rules.layout != "tiles":
-        raise RunError(f"explanations need layout 'tiles', and this run has {run.rules.layout!r}")
-    rows = dataset.rows(split)
-    if not len(rows):
-        raise RunError(f"{dataset.path} has no sessions in split {split!r}")
-    if limit is not None and limit < 1:
-        raise RunError(f"limit is {limit}: at least one session is needed")
     rng = np.random.Generator(np.random.Philox(seed))
-    rows = np.sort(rng.permutation(rows)[:limit])
-    pool = dataset.rows("train")
-    pool = pool if len(pool) else dataset.rows(split)
-    references = dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
+    rows, references = sessions_to_explain(run, dataset, split, limit, rng)
     # Sessions of like length go together: short ones are explained at the cost of short ones.
+    rows = np.sort(rows)
     rows = rows[np.argsort(dataset.tile_counts[rows], kind="stable")]
 
     names: dict[str, int] = {}
