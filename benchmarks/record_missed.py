@@ -24,12 +24,13 @@ from machine import machine, own_versions
 from record_cells import Cell, cells
 from record_report import table
 from record_scores import judge_by_network
+from record_ustc import MASKS
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.baseline_problem import Judged
 from xai_traffic.evaluation.baselines import judge_baselines
 
-ASKED = ("ustc/none", "ustc/addresses+ports")
+ASKED = tuple(f"ustc/{mask}" for mask in MASKS)
 TREES = (
     "random forest, header fields",
     "boosted trees, header fields",
