@@ -74,6 +74,7 @@ class Cell:
         payload: of a network that reads the payload alone and is asked beside the others: what
             reads the captures so, and the changes of its config. None where there is none.
         part: a second row; None where there is none.
+        same_test: every seed is tested on the same sessions.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Cell:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     payload: tuple[Source, Mapping[str, Any]] | None = None
     part: Part | None = None
+    same_test: bool = False
 
 
 def cells_and_parts() -> list[Cell]:
@@ -139,6 +141,7 @@ def cells() -> list[Cell]:
             f"{twenty}, the last fifth of each, hidden: {HOSTS_HIDDEN}",
             in_time,
             payload=(ustc_payload, PAYLOAD_ONLY),
+            same_test=True,
         ),
         Cell(
             "l7/published",
@@ -146,6 +149,7 @@ def cells() -> list[Cell]:
             published_images,
             changes=stream,
             part=Part("l7/once", "the same, test images without a copy, each once", once),
+            same_test=True,
         ),
         *(
             Cell(
@@ -167,6 +171,7 @@ def cells() -> list[Cell]:
                 by_source(source),
                 changes=FEW,
                 payload=(labelled_payload, few),
+                same_test=True,
             )
             for source in ("suricata", "zeek")
         ),

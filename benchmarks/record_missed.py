@@ -1,6 +1,6 @@
 """What no classifier tells: test sessions that networks and trees misjudge alike, and why.
 
-    python benchmarks/record_missed.py --captures CAPTURES --work DIR       20 minutes on two cores
+    python benchmarks/record_missed.py --captures CAPTURES --work DIR     six minutes on a core
 
 Each asked cell is judged with seed 0 by four classifiers that have little in common: the ViT,
 boosted trees on header fields and on bytes, and a forest on header fields. A session that at least

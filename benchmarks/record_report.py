@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from record_cells import Cell, cells_and_parts
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
-from xai_traffic.evaluation.score_intervals import over_seeds
+from xai_traffic.evaluation.score_intervals import over_seeds, over_seeds_of_one_test
 
 NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
 BEST = "best baseline"
 SAID = (
     "%, mean and 95 % interval over seeds (Nadeau and Bengio); of one seed, by bootstrap over what "
-    "the split keeps together"
+    "the split keeps together; where all seeds have one test, by both"
 )
 
 
@@ -87,12 +87,20 @@ def _over(records: list[dict], model: str, name: str, pick=lambda record: record
     own = [pick(record) for record in records if record["model"] == model]
     if not own:
         return None
-    sizes = [(r["train"], r["test"]) for r in records if r["model"] == model]
-    train, test = (statistics.fmean(column) for column in zip(*sizes, strict=True))
-    found = over_seeds([record[name]["value"] for record in own], train, test)
-    if len(own) == 1:
-        found |= {side: own[0][name][side] for side in ("low", "high")}
+    scores = [record[name] for record in own]
+    of_model = [record for record in records if record["model"] == model]
+    if len(scores) > 1 and of_model[0]["cell"] in _tested_alike():
+        return over_seeds_of_one_test(scores)
+    train, test = (statistics.fmean(r[split] for r in of_model) for split in ("train", "test"))
+    found = over_seeds([score["value"] for score in scores], train, test)
+    if len(scores) == 1:
+        found |= {side: scores[0][side] for side in ("low", "high")}
     return found
+
+
+def _tested_alike() -> set[str]:
+    """Return the names of cells whose test sessions are the same for every seed."""
+    return {cell.name for cell in cells_and_parts() if cell.same_test}
 
 
 def _ahead(records: list[dict]) -> str:

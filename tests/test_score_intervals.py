@@ -14,6 +14,7 @@ from xai_traffic.evaluation.score_intervals import (
     Draws,
     matthews_of,
     over_seeds,
+    over_seeds_of_one_test,
     scores_of,
 )
 from xai_traffic.evaluation.scores import matthews_correlation, score
@@ -222,3 +223,18 @@ def test_draws_are_the_same_held_or_drawn_again(monkeypatch):
     monkeypatch.setattr(score_intervals, "_HELD", 0)
     monkeypatch.setattr(score_intervals, "_AT_ONCE", 1000)
     assert Draws(labels, units, 4, seed=5).all_scores(said, probabilities) == held
+
+
+def test_seeds_with_one_test_tell_nothing_of_other_sessions():
+    scores = [{"value": v, "low": v - 0.03, "high": v + 0.04} for v in (0.7, 0.8, 0.9)]
+    found = over_seeds_of_one_test(scores)
+    of_seeds = over_seeds([0.7, 0.8, 0.9], train=1, test=0)
+    assert of_seeds["high"] - 0.8 == pytest.approx(4.302653 * 0.1 / np.sqrt(3))  # Student's t, 2
+    assert found["mean"] == pytest.approx(0.8) and found["seeds"] == 3
+    assert found["high"] - 0.8 == pytest.approx(np.hypot(of_seeds["high"] - 0.8, 0.04))
+    assert 0.8 - found["low"] == pytest.approx(np.hypot(0.8 - of_seeds["low"], 0.03))
+    # Networks that agree know the sessions no better than one of them does.
+    alike = over_seeds_of_one_test([scores[0]] * 5)
+    assert (alike["low"], alike["high"]) == pytest.approx((0.67, 0.74))
+    unknown = over_seeds_of_one_test([{"value": 0.5, "low": None, "high": None}, scores[0]])
+    assert unknown["low"] is None and unknown["high"] is None and unknown["mean"] == 0.6

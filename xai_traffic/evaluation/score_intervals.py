@@ -301,3 +301,23 @@ def over_seeds(values: Sequence[float], train: int, test: int) -> dict[str, floa
         reach = float(stats.t.ppf(HIGH, count - 1) * spread)
         found |= {"low": mean - reach, "high": mean + reach}
     return found
+
+
+def over_seeds_of_one_test(scores: Sequence[dict[str, float | None]]) -> dict:
+    """Return what `over_seeds` does where all seeds were tested on the same sessions.
+
+    Seeds then tell how far training moves the score and nothing of other sessions, which the
+    bootstrap of each seed tells: both reaches are added up as those of independent errors are.
+
+    Args:
+        scores: one a seed: `value` and its bootstrap's `low` and `high`, None where there is none.
+    """
+    found = over_seeds([score["value"] for score in scores], train=1, test=0)
+    if any(score["low"] is None for score in scores):
+        return found | {"low": None, "high": None}
+    mean = found["mean"]
+    for side, sign in (("low", -1), ("high", 1)):
+        of_sessions = np.mean([score[side] - score["value"] for score in scores])
+        of_seeds = 0.0 if len(scores) == 1 else found[side] - mean
+        found[side] = mean + sign * float(np.hypot(of_sessions, of_seeds))
+    return found
