@@ -62,7 +62,7 @@ def calibrate(
     """Return the calibration of a run, made on the validation split of a dataset.
 
     Args:
-        run: a trained run; a calibration that it has is not looked at.
+        run: a trained run; of a calibration that it has nothing is kept.
         dataset: another one than the run was trained on, with classes that are among the run's.
             The scores of `unknown_scores.FEATURES` need training sessions, and so the run's own.
         unknown: score of the rule by which `classify` answers "unknown" from now on, one of
@@ -173,6 +173,9 @@ def others_sessions(run: Run, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]
     """Return the same of a dataset that the run was not trained on.
 
     What was learnt stands in the calibration that the run has; all classes, where it has none.
+
+    Raises:
+        RunError: there are none, or that calibration is damaged.
     """
     stands = read_calibration(run.path)
     names = stands.record["learnt"] if stands else run.classes
