@@ -74,7 +74,7 @@ class Cell:
         payload: of a network that reads the payload alone and is asked beside the others: what
             reads the captures so, and the changes of its config. None where there is none.
         part: a second row; None where there is none.
-        same_test: every seed is tested on the same sessions.
+        same_test: every seed is tested on the same sessions, or nearly so.
     """
 
     name: str
