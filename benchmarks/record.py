@@ -7,8 +7,9 @@
 Each seed draws the split anew and starts the networks anew. What stands in the records is not
 measured again, so a run that was stopped goes on; all cells are measured with one seed before the
 next. Prints a line of JSON a classifier and the tables last; --out DIR takes them as record.jsonl
-and record.txt. Jobs of a cluster can have a cell each: the lines of their record.jsonl, one file
-behind the other, are one record. On a GPU, `--size s` takes larger networks.
+and record.txt. Jobs of a cluster can have a cell each, with a --work and an --out of its own: the
+lines of their record.jsonl, one file behind the other, are one record. On a GPU, `--size s` takes
+larger networks.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +110,11 @@ def shown(message: bytes) -> str:
     return f"`{text}`" if text else "no payload"
 
 
+def listed(counts: Iterable[tuple[str, int]]) -> str:
+    """Return names with their counts."""
+    return ", ".join(f"{name} {count}" for name, count in counts)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -122,17 +127,18 @@ def main() -> None:
         judged = judged_by_four(cell, dataset, options.work)
         wrong = np.stack([one.probabilities.argmax(-1) != one.labels for one in judged])
         found = missed(dataset, judged)
-        errors = zip(judged, wrong.sum(1), strict=True)
+        errors = zip((one.name for one in judged), wrong.sum(1), strict=True)
         for_other = sum(0 < one.of_own <= one.of_other for one in found)
         new = sum(not one.of_own for one in found)
         row = [cell.title, f"{wrong.shape[1]:,}"]
-        row += [", ".join(f"{one.name} {count}" for one, count in errors)]
-        summary.append([*row, *map(str, (wrong.all(0).sum(), len(found), for_other, new))])
+        row += [listed(errors)]
+        classes = Counter(one.own for one in found).most_common()
+        row += [str(wrong.all(0).sum()), f"{len(found)}: {listed(classes)}"]
+        summary.append([*row, str(for_other), str(new)])
         rows = [
-            [own, other, str(port), shown(message), *map(str, (of_own, of_other, count))]
-            for (own, other, port, message, of_own, of_other), count in Counter(found).most_common(
-                SHOWN
-            )
+            [one.own, one.other, str(one.port), shown(one.message)]
+            + [str(one.of_own), str(one.of_other), str(count)]
+            for one, count in Counter(found).most_common(SHOWN)
         ]
         head = ["session of", "taken for", "port", "first message"]
         head += ["in training: its class", "the other", "missed"]
@@ -141,8 +147,7 @@ def main() -> None:
     head += ["whose first message speaks for the other", "is new"]
     print("\n\n".join([table(head, summary), *told]))
     about, versions = machine(), own_versions("jax", "scikit-learn", "lightgbm", "numpy")
-    used = ", ".join(f"{name} {version}" for name, version in versions.items())
-    print(f"\n{about['date']}, seed 0: {used}")
+    print(f"\n{about['date']}, seed 0: {listed(versions.items())}")
 
 
 if __name__ == "__main__":

@@ -121,14 +121,26 @@ def explanation_metrics(
 def sessions_to_explain(
     run: Run, dataset: Dataset, split: str, limit: int | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the sessions of a split that are explained, and those that baselines are drawn from.
+    """Return the rows of `drawn_rows`, and images uint8 [n, 128, 128] to draw baselines from.
+
+    These are of REFERENCES sessions of the training split, else of this one, or of all there are.
+    """
+    drawn = drawn_rows(run, dataset, split, limit, rng)
+    pool = dataset.rows("train")
+    pool = pool if len(pool) else dataset.rows(split)
+    return drawn, dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
+
+
+def drawn_rows(
+    run: Run, dataset: Dataset, split: str, limit: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the sessions of a split that are explained.
 
     Args:
         limit: most sessions; None for all.
 
     Returns:
-        rows of the dataset's table in the order of the draw, int64 [N], and images uint8
-        [REFERENCES or less, 128, 128].
+        rows of the dataset's table in the order of the draw, int64 [N].
 
     Raises:
         RunError: the data was read by other rules or not as tiles, the split is empty, or the limit
@@ -142,10 +154,7 @@ def sessions_to_explain(
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")
     if limit is not None and limit < 1:
         raise RunError(f"limit is {limit}: at least one session is needed")
-    drawn = rng.permutation(rows)[:limit]
-    pool = dataset.rows("train")
-    pool = pool if len(pool) else rows
-    return drawn, dataset.images(np.sort(rng.permutation(pool)[:REFERENCES]))
+    return rng.permutation(rows)[:limit]
 
 
 def suitable_methods(run: Run) -> tuple[str, ...]:

@@ -15,10 +15,8 @@ import numpy as np
 from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.images import spread
 from xai_traffic.data.store import Dataset
-from xai_traffic.errors import RunError
 from xai_traffic.evaluation.bootstrap import unit_mean
-from xai_traffic.evaluation.evaluate import check_rules
-from xai_traffic.evaluation.explanations import AT_ONCE, explain_images
+from xai_traffic.evaluation.explanations import AT_ONCE, drawn_rows, explain_images
 from xai_traffic.evaluation.field_exchange import exchange_fields
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.explain.aggregate import byte_shares, session_fields
@@ -70,17 +68,10 @@ def field_reliance(
         `unit`), None where it was not; and `groups`: the same of all fields of a mask at once.
 
     Raises:
-        RunError: the data was read by other rules, the split is empty, or the method is unknown or
-            cannot explain the model.
+        RunError: as `drawn_rows`, or the method is unknown or cannot explain the model.
     """
-    check_rules(run, dataset)
-    if run.rules.layout != "tiles":
-        raise RunError(f"explanations need layout 'tiles', and this run has {run.rules.layout!r}")
-    rows = dataset.rows(split)
-    if not len(rows):
-        raise RunError(f"{dataset.path} has no sessions in split {split!r}")
     rng = np.random.Generator(np.random.Philox(seed))
-    rows = np.sort(rng.permutation(rows)[:limit])
+    rows = np.sort(drawn_rows(run, dataset, split, limit, rng))
     names = dataset.task_classes(run.task)
     place = np.array([run.classes.index(name) if name in run.classes else -1 for name in names])
     labels = place[dataset.task_labels(run.task)[rows]]

@@ -307,7 +307,8 @@ def over_seeds_of_one_test(scores: Sequence[dict[str, float | None]]) -> dict:
     """Return what `over_seeds` does where all seeds were tested on the same sessions.
 
     Seeds then tell how far training moves the score and nothing of other sessions, which the
-    bootstrap of each seed tells: both reaches are added up as those of independent errors are.
+    bootstrap of each seed tells: the reach of a plain t interval and that of the bootstraps are
+    added up as those of independent errors are.
 
     Args:
         scores: one a seed: `value` and its bootstrap's `low` and `high`, None where there is none.
