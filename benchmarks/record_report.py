@@ -179,16 +179,25 @@ def _costs(records: list[dict]) -> str:
             rows.append(
                 [
                     model,
-                    f"{statistics.median(sizes) / 1e3:,.0f} k" if sizes else "",
-                    f"{statistics.median(trained):.2f}",
-                    f"{statistics.median(speeds):,.0f}",
+                    _middle([size / 1e3 for size in sizes], ",.0f", " k") if sizes else "",
+                    _middle(trained, ".2f"),
+                    _middle(speeds, ",.0f"),
                     ", ".join(dict.fromkeys(r["detail"] for r in own if r["detail"][-1:] == "J")),
                 ]
             )
     head = ["classifier", "numbers learnt", "s to train on 1,000 sessions", "sessions/s", "energy"]
     if not any(row[-1] for row in rows):
         head, rows = head[:-1], [row[:-1] for row in rows]
-    return "Costs, medians over cells and seeds\n\n" + table(head, rows)
+    return "Costs, medians over cells and seeds (and the quartiles)\n\n" + table(head, rows)
+
+
+def _middle(values: Sequence[float], form: str, unit: str = "") -> str:
+    """Return the median with its unit and, where values differ, the quartiles behind it."""
+    median = f"{statistics.median(values):{form}}{unit}"
+    if min(values) == max(values):
+        return median
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{median} ({low:{form}}, {high:{form}})"
 
 
 def _controls(records: list[dict]) -> str:

@@ -133,6 +133,14 @@ def test_tables_tell_every_cell_with_its_interval(records, bench, monkeypatch, c
     assert " of P," in here and here.endswith("seeds 0; 2 rows")
     assert " of Q," in there and there.endswith("seeds 1; 2 rows")
     assert report.tables([]) == "nothing is measured yet"
+    timed = [
+        {**record, "seed": seed, "sessions_per_second": 1000 * (seed + 1), "training_seconds": 21}
+        for record in first
+        if record["cell"] == "small"
+        for seed in range(5)
+    ]
+    [cost] = [row for row in report.tables(timed).splitlines() if row.startswith("| cnn | 8")]
+    assert cost.endswith(" | 200.00 | 3,000 (2,000, 4,000) |")
 
 
 def test_what_most_classifiers_miss_is_looked_up_in_training(bench, cell, work):

@@ -283,12 +283,13 @@ def test_folds_test_every_session_once(key):
         assert np.all(np.abs((splits == 2).sum(1) - 100) <= 4)  # a remainder of each class
 
 
-def test_a_class_of_one_host_is_named_with_a_remedy():
-    table = clients(["a"] * 30 + ["b"] * 9, [n % 10 for n in range(30)] + [77] * 9)
+@pytest.mark.parametrize(("held", "told"), [(9, "9 sessions"), (1, "1 session")])
+def test_a_class_of_one_host_is_named_with_a_remedy(held, told):
+    table = clients(["a"] * 30 + ["b"] * held, [n % 10 for n in range(30)] + [77] * held)
     split, warnings = assign_split(table, parse_split("host:60/20/20"), 0)
     assert set(split[30:]) == {0} and set(split[:30]) == {0, 1, 2}
     assert "class b: no session in validation and test" in warnings[0]
-    assert "9 sessions in 1 host" in warnings[0] and "split by another key" in warnings[0]
+    assert f"{told} in 1 host" in warnings[0] and "split by another key" in warnings[0]
 
 
 def test_what_lasts_across_a_boundary_is_unused():

@@ -233,11 +233,12 @@ def split_warnings(
         if missing:
             number = int(groups[label])
             kind = GROUPED_BY[spec.key] + "s" * (number > 1)
+            held = int(counts[label].sum())
             trouble = " (nothing to learn it from!)" if "train" in missing else ""
             remedy = "" if spec.key in ("random", "hash") else _remedy(spec, number)
             warnings.append(
-                f"class {name}: no session in {' and '.join(missing)}{trouble}: it has "
-                f"{counts[label].sum()} sessions in {number} {kind}, split {spec}{remedy}"
+                f"class {name}: no session in {' and '.join(missing)}{trouble}: it has {held} "
+                f"session{'s' * (held != 1)} in {number} {kind}, split {spec}{remedy}"
             )
         elif _one_teaches(spec, label, groups, taught):
             kind = GROUPED_BY[spec.key]
