@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from record_cells import Cell, cells_and_parts
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
-from xai_traffic.evaluation.score_intervals import over_seeds, over_seeds_of_one_test
+from xai_traffic.evaluation.seed_intervals import over_seeds, over_seeds_of_one_test
 
 NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
 BEST = "best baseline"
@@ -121,7 +121,7 @@ def _ahead(records: list[dict]) -> str:
             found = _over(own, network, name, lambda r, b=baseline: r["ahead_of"][b])
             row.append(_shown(found, signed=True))
         tests = [r["ahead_of"][baseline]["mcnemar"]["p"] for r in own if r["model"] == network]
-        rows.append([*row, ", ".join(f"{p:.2g}" for p in tests)])
+        rows.append([*row, ", ".join("-" if p is None else f"{p:.2g}" for p in tests)])
     return "Networks against baselines, on the same test sessions\n\n" + table(head, rows)
 
 

@@ -128,6 +128,7 @@ def test_verdicts_go_by_the_name():
 
 def test_a_mask_is_proposed_for_what_tells_and_is_no_signal():
     def row(field, verdict, mask, balanced, presence=0.5, in_image=True):
+        ends = {"value": balanced, "low": balanced - 0.05, "high": balanced + 0.05}
         return {
             "field": field,
             "verdict": verdict,
@@ -137,6 +138,7 @@ def test_a_mask_is_proposed_for_what_tells_and_is_no_signal():
             "presence": presence,
             "spread": 0.02,
             "in_image": in_image,
+            "intervals": {"balanced_accuracy": ends},
         }
 
     rows = [
@@ -153,6 +155,9 @@ def test_a_mask_is_proposed_for_what_tells_and_is_no_signal():
     assert propose_mask(rows, "addresses")["mask"] == "addresses+ttl"
     assert propose_mask(rows[1:])["mask"] is None
     assert propose_mask([{**rows[0], "spread": 0.2}])["mask"] is None  # chance, of few sessions
+    few = {"balanced_accuracy": {"value": 0.9, "low": 0.6, "high": 1.0}}
+    assert propose_mask([{**rows[0], "intervals": few}])["mask"] is None  # of few captures
+    assert propose_mask([{**rows[0], "intervals": None}])["mask"] == "ttl"
 
 
 @pytest.mark.parametrize("tiles", [1, 3, 8])

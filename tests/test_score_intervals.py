@@ -12,10 +12,10 @@ from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.bootstrap import RESAMPLES
 from xai_traffic.evaluation.score_intervals import (
     Draws,
+    accuracy_of,
+    f1_of,
     matthews_of,
-    over_seeds,
-    over_seeds_of_one_test,
-    scores_of,
+    mean_over_classes,
 )
 from xai_traffic.evaluation.scores import matthews_correlation, score
 
@@ -45,7 +45,8 @@ def test_draws_are_scored_as_the_sessions_that_they_repeat():
     labels, probabilities, units = sample(sessions=60, units=9)
     predictions = probabilities.argmax(1)
     draws = Draws(labels, units, 4, seed=3)
-    found, areas = draws.scores(predictions), draws._areas(probabilities)
+    matrices, areas = draws.matrices(predictions), draws._areas(probabilities)
+    found = {"accuracy": accuracy_of(matrices), "macro_f1": mean_over_classes(f1_of(matrices))}
     drawn = np.concatenate([part for _, part in draws._draws()])
     for number in (1, 2, 57):
         rows = np.repeat(np.arange(60), drawn[number - 1][units])
@@ -64,7 +65,7 @@ def test_scores_of_matrices(seed):
     matrix = metrics.confusion_matrix(labels, said, labels=range(3))[None].astype(float)
     assert matthews_of(matrix)[0] == pytest.approx(matthews_correlation(labels, said, 3))
     macro = metrics.f1_score(labels, said, average="macro")
-    assert scores_of(matrix)["macro_f1"][0] == pytest.approx(macro)
+    assert mean_over_classes(f1_of(matrix))[0] == pytest.approx(macro)
 
 
 def test_alike_sessions_of_one_unit_widen_the_interval():
@@ -97,36 +98,60 @@ def test_a_pair_is_compared_on_the_same_draws():
 def test_no_error_proves_little():
     labels = np.arange(50) % 2
     found = Draws(labels, np.arange(50), 2).all_scores(labels, np.eye(2)[labels])
-    wilson = stats.binomtest(50, 50).proportion_ci(method="wilson")
-    for name in ("accuracy", "macro_f1", "mcc", "roc_auc"):
+    for name, count in (("accuracy", 50), ("mcc", 25), ("roc_auc", 25)):
+        wilson = stats.binomtest(count, count).proportion_ci(method="wilson")
         assert found[name]["high"] == 1
         assert found[name]["low"] == pytest.approx(wilson.low, abs=1e-6)
+    # As of one class of 50: both are seen as often.
+    exact = stats.binomtest(50, 50).proportion_ci(method="exact")
+    assert found["macro_f1"]["low"] == pytest.approx(exact.low)
     assert found["per_class"][0]["recall"]["low"] < found["accuracy"]["low"]
+
+
+def test_a_mean_over_classes_is_no_surer_than_its_rarest_class():
+    labels = np.repeat([0, 1], [999, 5])
+    draws = Draws(labels, np.arange(1004), 2)
+    right = draws.interval(labels)
+    assert right["accuracy"]["low"] > 0.99
+    rare = stats.binomtest(5, 5).proportion_ci(method="exact").low
+    for found in (right["macro_f1"], draws.balanced_accuracy(labels)):
+        assert found["low"] == pytest.approx((1 + rare) / 2, abs=0.01) and found["high"] == 1
+    # Of a class of three nobody knows: its half of the mean may be anything.
+    labels = np.repeat([0, 1], [999, 3])
+    for rest, ends in ((1, (0.5, 1)), (0, (0.5, 1))):
+        said = np.repeat([0, rest], [999, 3])
+        found = Draws(labels, np.arange(1002), 2).interval(said)["macro_f1"]
+        assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.01)
+    apart = Draws(labels, np.arange(1002), 2).difference(labels, said)["macro_f1"]
+    assert apart["low"] < -0.4 and apart["high"] < 0.51
+
+
+@pytest.mark.parametrize(("units", "least"), [(4, 0.85), (6, 0.88), (20, 0.9)])
+def test_few_units_cover_nearly_what_they_promise(units, least):
+    rng, covered = np.random.default_rng(3), 0
+    for number in range(150):
+        right = np.repeat(rng.beta(4, 1, units), 50) > rng.random(50 * units)
+        draws = Draws(np.zeros(50 * units, int), np.repeat(np.arange(units), 50), 2, number)
+        found = draws.interval(1 - right.astype(int))["accuracy"]
+        covered += found["low"] <= 0.8 <= found["high"]
+    assert covered >= least * 150
+
+
+def test_rare_classes_do_not_make_a_mean_surer():
+    rng, covered = np.random.default_rng(4), 0
+    labels = np.r_[np.repeat(np.arange(8), 60), 8, 9]
+    for number in range(100):
+        right = rng.random(len(labels)) < np.where(labels < 8, 0.9, 0.5)
+        said = np.where(right, labels, 10)  # wrong ones as a class that is there for nobody
+        found = Draws(labels, np.arange(len(labels)), 11, number).balanced_accuracy(said)
+        covered += found["low"] <= (8 * 0.9 + 2 * 0.5) / 10 <= found["high"]
+    assert covered >= 93
 
 
 def test_a_class_that_nobody_has_has_no_score():
     labels = np.array([0, 0, 1, 1])
     found = Draws(labels, np.arange(4), 3).all_scores(labels, np.eye(3)[labels])
     assert found["per_class"][2]["recall"] == {"value": None, "low": None, "high": None}
-
-
-def test_mcnemar_is_exact():
-    labels = np.zeros(20, int)
-    first, second = np.zeros(20, int), np.zeros(20, int)
-    second[:9], first[9:11] = 1, 1
-    found = Draws(labels, np.arange(20), 2).mcnemar(first, second)
-    assert (found["only_first"], found["only_second"]) == (9, 2)
-    # Twice the chance of two heads or fewer in eleven throws.
-    assert found["p"] == pytest.approx(2 * (1 + 11 + 55) / 2**11)
-    assert Draws(labels, np.arange(20), 2).mcnemar(first, first)["p"] == 1
-
-
-def test_a_host_is_one_witness():
-    labels, first, second = np.zeros(1000, int), np.zeros(1000, int), np.zeros(1000, int)
-    second[:20] = 1  # all of one host
-    units = np.r_[np.zeros(20, int), np.arange(1, 981)]
-    found = Draws(labels, units, 2).mcnemar(first, second)
-    assert (found["only_first"], found["only_second"], found["p"]) == (20, 0, 1.0)
 
 
 def test_one_unit_shows_nothing():
@@ -158,16 +183,7 @@ def test_areas_of_one_are_widened_beside_errors():
     probabilities = np.eye(2)[labels] * 0.1 + np.array([0.3, 0.6])  # all called class 1
     found = Draws(labels, np.arange(40), 2).all_scores(probabilities.argmax(1), probabilities)
     assert found["accuracy"]["value"] == 0.5
-    assert found["roc_auc"]["value"] == 1 and 0.9 < found["roc_auc"]["low"] < 0.95
-
-
-def test_over_seeds_is_nadeau_and_bengio():
-    values = [0.91, 0.93, 0.92, 0.90, 0.94]
-    found = over_seeds(values, train=700, test=200)
-    reach = stats.t.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 2 / 7)
-    assert found["mean"] == pytest.approx(0.92) and found["seeds"] == 5
-    assert found["high"] - found["mean"] == pytest.approx(reach)
-    assert over_seeds([0.5], 7, 2) == {"mean": 0.5, "low": None, "high": None, "seeds": 1}
+    assert found["roc_auc"]["value"] == 1 and 0.8 < found["roc_auc"]["low"] < 0.85
 
 
 def test_the_base_rate_decides_the_precision():
@@ -213,7 +229,7 @@ def test_rates_of_hosts_cover_what_they_promise():
 
 def test_as_many_draws_as_are_said():
     labels, probabilities, units = sample(sessions=30, units=5)
-    assert len(Draws(labels, units, 4).scores(probabilities.argmax(1))["accuracy"]) == 1 + RESAMPLES
+    assert len(Draws(labels, units, 4).matrices(probabilities.argmax(1))) == 1 + RESAMPLES
 
 
 def test_draws_are_the_same_held_or_drawn_again(monkeypatch):
@@ -223,18 +239,3 @@ def test_draws_are_the_same_held_or_drawn_again(monkeypatch):
     monkeypatch.setattr(score_intervals, "_HELD", 0)
     monkeypatch.setattr(score_intervals, "_AT_ONCE", 1000)
     assert Draws(labels, units, 4, seed=5).all_scores(said, probabilities) == held
-
-
-def test_seeds_with_one_test_tell_nothing_of_other_sessions():
-    scores = [{"value": v, "low": v - 0.03, "high": v + 0.04} for v in (0.7, 0.8, 0.9)]
-    found = over_seeds_of_one_test(scores)
-    of_seeds = over_seeds([0.7, 0.8, 0.9], train=1, test=0)
-    assert of_seeds["high"] - 0.8 == pytest.approx(4.302653 * 0.1 / np.sqrt(3))  # Student's t, 2
-    assert found["mean"] == pytest.approx(0.8) and found["seeds"] == 3
-    assert found["high"] - 0.8 == pytest.approx(np.hypot(of_seeds["high"] - 0.8, 0.04))
-    assert 0.8 - found["low"] == pytest.approx(np.hypot(0.8 - of_seeds["low"], 0.03))
-    # Networks that agree know the sessions no better than one of them does.
-    alike = over_seeds_of_one_test([scores[0]] * 5)
-    assert (alike["low"], alike["high"]) == pytest.approx((0.67, 0.74))
-    unknown = over_seeds_of_one_test([{"value": 0.5, "low": None, "high": None}, scores[0]])
-    assert unknown["low"] is None and unknown["high"] is None and unknown["mean"] == 0.6

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from small_dataset import make_dataset
 
-from xai_traffic.evaluation.bootstrap import interval, unit_intervals, unit_mean, widened
+from xai_traffic.evaluation.bootstrap import interval, intervals, levels, unit_intervals, widened
 from xai_traffic.evaluation.split_units import unit_name, units_of
 
 
@@ -70,7 +70,7 @@ def test_what_is_never_there_is_none_and_what_is_all_alike_is_no_point():
     # Wilson's interval of 20 of 20, as published tables have it.
     assert widened(sometimes, 20)["low"] == pytest.approx(0.8389, abs=1e-4)
     assert widened({"mean": 0, "low": 0, "high": 0}, 20)["high"] == pytest.approx(0.1611, abs=1e-4)
-    assert widened({"mean": 0.5, "low": 0, "high": 1}, 3) == {"mean": 0.5, "low": 0, "high": 1}
+    assert widened({"mean": 0.5, "low": 0, "high": 1}, 4) == {"mean": 0.5, "low": 0, "high": 1}
 
 
 def test_one_unit_has_no_interval():
@@ -84,7 +84,35 @@ def test_one_unit_has_no_interval():
     assert widened({"mean": 1.0, "low": None, "high": None}, 1)["low"] == pytest.approx(
         0.2065, abs=1e-4
     )
-    assert unit_mean(values, np.arange(50))["sessions"] == 50
+
+
+def test_means_over_units_are_drawn_at_once_as_one_by_one():
+    rng = np.random.default_rng(4)
+    values, units = rng.normal(size=(90, 3)), rng.integers(5, 25, 90)
+    mean, low, high = intervals(values, units)
+    for column, own in enumerate(values.T):
+        (plain,) = unit_intervals(mean_of(own), units)
+        assert (mean[column], low[column], high[column]) == pytest.approx(
+            (plain["mean"], plain["low"], plain["high"])
+        )
+    holes = np.where(np.arange(90) % 3, values[:, 0], np.nan)
+    kept = np.isfinite(holes)
+    assert interval(holes, units) == interval(holes[kept], units[kept])
+    assert interval(holes, units)["sessions"] == 60
+
+
+def test_of_three_units_nobody_can_tell():
+    values, units = np.arange(30.0), np.arange(30) % 3
+    assert interval(values, units) == {"mean": 14.5, "low": None, "high": None, "sessions": 30}
+    assert interval(values, np.arange(30) % 4)["low"] is not None
+    assert interval(values[:3])["low"] is None and interval(values[:4])["low"] is not None
+
+
+def test_few_units_are_less_sure():
+    assert levels(10**6) == pytest.approx((0.025, 0.975), abs=1e-6)
+    # Student's t of 9 degrees, 2.2622, times sqrt(10 / 9), in a table of the normal distribution.
+    assert levels(10)[0] == pytest.approx(0.00855, abs=1e-4)
+    assert levels(4)[0] < levels(10)[0] < levels(100)[0] < 0.025
 
 
 def grouped(tmp_path, split, **columns):

@@ -112,4 +112,6 @@ def _mean(found: dict) -> str:
 def _interval(found: dict) -> str:
     if found["mean"] is None:
         return "-"
+    if found["low"] is None:
+        return _mean(found)
     return f"{found['mean']:.2f} ({found['low']:.2f}, {found['high']:.2f})"

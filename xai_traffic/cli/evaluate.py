@@ -213,7 +213,7 @@ def show_explanations(result: dict) -> None:
     for start in range(0, len(names), COLUMNS):
         part = names[start : start + COLUMNS]
         show_table(
-            f"{about}: means, with 95 % intervals",
+            f"{about}: means, with 95 % intervals, drawn by {result['unit']}",
             ("explanation", *(name.replace("_", " ") for name in part)),
             [
                 (name, *(_interval(own["metrics"].get(metric)) for metric in part))
@@ -226,6 +226,8 @@ def show_explanations(result: dict) -> None:
 def _interval(found: dict | None) -> str:
     if not found or found["mean"] is None:
         return ""
+    if found["low"] is None:
+        return f"{found['mean']:.3g}"
     return f"{found['mean']:.3g} ({found['low']:.2g}, {found['high']:.2g})"
 
 

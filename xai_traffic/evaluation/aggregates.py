@@ -15,6 +15,7 @@ from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.bootstrap import intervals
 from xai_traffic.evaluation.representatives import Representatives, representatives
 from xai_traffic.evaluation.split_shares import MethodShares, SplitShares, explain_split
+from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.run import Run
 
 TOP_FIELDS = 3
@@ -41,7 +42,8 @@ def aggregate(
 
     Returns:
         run, step, model, dataset, split, mask: what was explained.
-        sessions, of: how many, and how many the split has. seed: of draws and intervals.
+        sessions, of: how many, and how many the split has. unit: what intervals draw together.
+        seed: of draws and intervals.
         methods: their names, the leading one first. never_judged: classes without a verdict.
         classes: by the verdict, those of most sessions first, see `class_aggregates`.
 
@@ -59,6 +61,7 @@ def aggregate(
         "mask": run.rules.mask,
         "sessions": len(shares.rows),
         "of": len(dataset.rows(split)),
+        "unit": unit_name(dataset),
         "seed": seed,
         "methods": list(shares.methods),
         "never_judged": [name for name in run.classes if name not in classes],
@@ -77,11 +80,11 @@ def class_aggregates(
             attributed.
         padding: mean part of |attribution| outside the captured bytes.
         fields: ranked by share. Each: `field`; `share`, `low`, `high`: mean share in the sessions
-            with its 95 % interval (bootstrap over sessions); `net`, `net_low`, `net_high`: the same
-            of net shares, above zero for the verdict, None where the method gives no signs;
-            `frequency`: the part of sessions that have the field; `size`: its mean part of the
-            bytes; `right`, `wrong`: `share`, `low`, `high` in sessions judged so, None unless there
-            are some of both.
+            with its 95 % interval (bootstrap over units, see `split_units`); `net`, `net_low`,
+            `net_high`: the same of net shares, above zero for the verdict, None where the method
+            gives no signs; `frequency`: the part of sessions that have the field; `size`: its mean
+            part of the bytes; `right`, `wrong`: `share`, `low`, `high` in sessions judged so, None
+            unless there are some of both.
         packets: by position, as far as sessions reach. Each: `packet`; `share`, `low`, `high`,
             `net`, `net_low`, `net_high`; `initiator`, `responder`: the parts of the share in
             packets of that direction; `frequency`: the part of sessions that have it.
@@ -90,6 +93,7 @@ def class_aggregates(
             `spread`, atypical ones `distance`.
     """
     found = {}
+    units = units_of(dataset, shares.rows)
     tally = np.bincount(shares.verdicts, minlength=len(classes))
     for number in np.argsort(-tally, kind="stable"):
         if not tally[number]:
@@ -105,7 +109,7 @@ def class_aggregates(
             **{group: int(held.sum()) for group, held in groups.items()},
             "probability": float(shares.probabilities[places].mean(dtype=np.float64)),
             "methods": {
-                method: _of_method(shares, own, places, groups, name, dataset, seed)
+                method: _of_method(shares, own, places, groups, units, name, dataset, seed)
                 for method, own in shares.methods.items()
             },
         }
@@ -117,6 +121,7 @@ def _of_method(
     own: MethodShares,
     places: np.ndarray,
     groups: dict[str, np.ndarray],
+    units: np.ndarray,
     label: str,
     dataset: Dataset,
     seed: int,
@@ -135,8 +140,8 @@ def _of_method(
     places, groups = places[held], {name: part[held] for name, part in groups.items()}
     result |= {name: int(part.sum()) for name, part in groups.items()}
     chosen = representatives(own.fields[places], seed=seed)
-    result["fields"] = field_means(shares, own, places, groups, seed)
-    result["packets"] = packet_means(shares, own, places, seed)
+    result["fields"] = field_means(shares, own, places, groups, units[places], seed)
+    result["packets"] = packet_means(shares, own, places, units[places], seed)
     result["typical"], result["atypical"] = _sessions(shares, own, places, chosen, label, dataset)
     return result
 
@@ -146,6 +151,7 @@ def field_means(
     own: MethodShares,
     places: np.ndarray,
     groups: dict[str, np.ndarray],
+    units: np.ndarray,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the `fields` of `class_aggregates`.
@@ -153,20 +159,20 @@ def field_means(
     Args:
         places: of sessions, int [n], all with shares.
         groups: bool [n] by name, of which intervals are told too where none is empty.
+        units: of the sessions, int [n], what is drawn together.
     """
     sizes = shares.sizes[places]
     present = sparse.csr_array(sizes > 0)
     frequency = np.asarray(present.sum(axis=0)).ravel() / len(places)
     columns = np.flatnonzero(frequency)
     values = own.fields[places][:, columns]
-    means = _three("", values, seed)
-    nets = _three(
-        "net", None if own.field_nets is None else own.field_nets[places][:, columns], seed
-    )
+    means = _three("", values, units, seed)
+    signed = None if own.field_nets is None else own.field_nets[places][:, columns]
+    nets = _three("net", signed, units, seed)
     size = np.asarray(sizes[:, columns].sum(axis=0)).ravel() / len(places)
     parts = {name: None for name in groups}
     if all(part.any() for part in groups.values()):
-        parts = {name: _three("", values[part], seed) for name, part in groups.items()}
+        parts = {name: _three("", values[part], units[part], seed) for name, part in groups.items()}
     listed = [
         {
             "field": shares.names[column],
@@ -182,14 +188,15 @@ def field_means(
 
 
 def packet_means(
-    shares: SplitShares, own: MethodShares, places: np.ndarray, seed: int = 0
+    shares: SplitShares, own: MethodShares, places: np.ndarray, units: np.ndarray, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Return the `packets` of `class_aggregates`; arguments as for `field_means`."""
     ways = shares.directions[places]
     reach = int((ways >= 0).any(axis=0).sum())
     ways, values = ways[:, :reach], own.packets[places, :reach].astype(np.float64)
-    means = _three("", values, seed)
-    nets = _three("net", None if own.packet_nets is None else own.packet_nets[places, :reach], seed)
+    means = _three("", values, units, seed)
+    signed = None if own.packet_nets is None else own.packet_nets[places, :reach]
+    nets = _three("net", signed, units, seed)
     initiator, responder = (np.where(ways == way, values, 0).mean(axis=0) for way in (0, 1))
     return [
         {
@@ -204,11 +211,17 @@ def packet_means(
     ]
 
 
-def _three(prefix: str, values: Any, seed: int) -> dict[str, np.ndarray | None]:
-    """Return mean, low and high of all columns, under the names that they go by."""
+def _three(prefix: str, values: Any, units: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return mean, low and high of all columns, under the names that they go by.
+
+    Of too few units the ends are all that a share can be.
+    """
     names = (prefix, f"{prefix}_low", f"{prefix}_high") if prefix else ("share", "low", "high")
-    found = (None, None, None) if values is None else intervals(values, seed)
-    return dict(zip(names, found, strict=True))
+    if values is None:
+        return dict.fromkeys(names)
+    mean, low, high = intervals(values, units, seed=seed)
+    low = np.where(np.isnan(low), -1.0 if prefix else 0.0, low)
+    return dict(zip(names, (mean, low, np.where(np.isnan(high), 1.0, high)), strict=True))
 
 
 def _at(arrays: dict[str, np.ndarray | None], place: int) -> dict[str, float | None]:

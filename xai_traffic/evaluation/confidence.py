@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_traffic.evaluation.bootstrap import unit_intervals, widened
+from xai_traffic.evaluation.bootstrap import FEWEST, unit_intervals, widened
 from xai_traffic.evaluation.calibration import binned, binned_error
 from xai_traffic.evaluation.conformal import prediction_sets
 from xai_traffic.evaluation.proper_scores import brier, negative_log_likelihood
@@ -129,6 +129,6 @@ def assess_confidence(
             result["sets"]["per_class"][classes[k]] = {
                 "sessions": int((labels == k).sum()),
                 "coverage": widened(rest[k], count),
-                "size": size if count > 1 else {**size, "low": None, "high": None},
+                "size": size if count >= FEWEST else {**size, "low": None, "high": None},
             }
     return result

@@ -105,7 +105,8 @@ def score_methods(
         "methods": {
             name: {
                 unit: {
-                    score: interval(np.concatenate(parts), seed) for score, parts in scores.items()
+                    score: interval(np.concatenate(parts), seed=seed)
+                    for score, parts in scores.items()
                 }
                 for unit, scores in units.items()
             }
@@ -135,9 +136,9 @@ def claim(shares: Mapping[str, np.ndarray], lost: np.ndarray, seed: int = 0) -> 
     return {
         "shares": {name: ratio_interval(*pairs.T, seed) for name, pairs in shares.items()},
         "logit": {
-            "planted": interval(lost[:, 0], seed),
-            "other": interval(lost[:, 1], seed),
-            "difference": interval(lost[:, 0] - lost[:, 1], seed),
+            "planted": interval(lost[:, 0], seed=seed),
+            "other": interval(lost[:, 1], seed=seed),
+            "difference": interval(lost[:, 0] - lost[:, 1], seed=seed),
         },
     }
 

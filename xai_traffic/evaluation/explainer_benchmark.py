@@ -205,7 +205,7 @@ def reliance(planted: Judged, removed: Judged, best: float) -> dict[str, Any]:
         "accuracy": accuracy,
         "without": without,
         "best": best,
-        "relies": bool(enough and without["low"] <= 0.5),
+        "relies": bool(enough and without["low"] is not None and without["low"] <= 0.5),
     }
 
 
@@ -216,9 +216,11 @@ def _answers(methods: Mapping[str, Any], control: Mapping[str, Any] | None) -> d
         for unit in UNITS:
             rank = own[unit]["rank"]
             other = (control[name] if control else methods[CONTROL])[unit]["rank"]
-            nothing = other["high"] is None  # a control that attributes nothing at all
-            if rank["low"] is not None and rank["low"] >= 0.5:
-                found[name] += [unit] if nothing or rank["low"] > other["high"] else []
+            if rank["low"] is None or rank["low"] < 0.5:
+                continue
+            nothing = other["mean"] is None  # a control that attributes nothing at all
+            if nothing or (other["high"] is not None and rank["low"] > other["high"]):
+                found[name].append(unit)
     return found
 
 

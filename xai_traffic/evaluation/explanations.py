@@ -13,8 +13,9 @@ from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.bootstrap import interval
+from xai_traffic.evaluation.bootstrap import interval, widened
 from xai_traffic.evaluation.evaluate import check_rules
+from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
 
@@ -56,10 +57,11 @@ def explanation_metrics(
         seed: of that draw and of the controls.
 
     Returns:
-        What was measured of what, and `methods`: by name, controls among them, `metrics` with
-        mean, `low` and `high` (95 % by bootstrap over sessions) and how many sessions have one, and
-        `cards`, the part with PASS, WARN and FAIL of the sessions of at least 3 packets, by all
-        metrics but `explain.AGAIN`, and how many they are.
+        What was measured of what, what a `unit` of the intervals is, and `methods`: by name,
+        controls among them, `metrics` with mean, `low` and `high` (95 % by bootstrap) and how many
+        sessions have one, and `cards`, the part with PASS, WARN and FAIL of the sessions of at
+        least 3 packets, by all metrics but `explain.AGAIN`, how many they are, and `passed`, the
+        first with its interval.
 
     Raises:
         RunError: the data was read by other rules or not as tiles, the split is empty, the limit is
@@ -97,7 +99,7 @@ def explanation_metrics(
         _compare(
             values, maps, np.concatenate(targets), np.concatenate(held[: -(-ALIKE // AT_ONCE)])
         )
-    several = dataset.tile_counts[rows] >= 3
+    several, units = dataset.tile_counts[rows] >= 3, units_of(dataset, rows)
     return {
         "run": str(run.path),
         "step": run.step,
@@ -107,11 +109,14 @@ def explanation_metrics(
         "mask": run.rules.mask,
         "sessions": len(rows),
         "of": len(dataset.rows(split)),
+        "unit": unit_name(dataset),
         "seed": seed,
         "methods": {
             method: {
-                "metrics": {name: interval(one, seed) for name, one in own.items()},
-                "cards": _cards(own, several),
+                "metrics": {
+                    name: interval(one, units[: len(one)], seed=seed) for name, one in own.items()
+                },
+                "cards": _cards(own, several, units, seed),
             }
             for method, own in values.items()
         },
@@ -308,7 +313,9 @@ def _compare(values: dict, maps: dict, targets: np.ndarray, held: np.ndarray) ->
         )
 
 
-def _cards(values: dict[str, np.ndarray], several: np.ndarray) -> dict[str, float]:
+def _cards(
+    values: dict[str, np.ndarray], several: np.ndarray, units: np.ndarray, seed: int
+) -> dict[str, Any]:
     asked = {name: one for name, one in values.items() if name not in explain.AGAIN}
     grades = [
         explain.card({name: float(one[row]) for name, one in asked.items()}).grade
@@ -316,4 +323,10 @@ def _cards(values: dict[str, np.ndarray], several: np.ndarray) -> dict[str, floa
     ]
     kinds = (explain.PASS, explain.WARN, explain.FAIL)
     parts = {grade: grades.count(grade) / max(len(grades), 1) for grade in kinds}
-    return {**parts, "sessions": len(grades)}
+    own = units[several]
+    passed = interval(np.array([grade == explain.PASS for grade in grades], float), own, seed=seed)
+    return {
+        **parts,
+        "sessions": len(grades),
+        "passed": widened(passed, len(np.unique(own))) if grades else passed,
+    }

@@ -18,6 +18,7 @@ from xai_traffic.evaluation.field_views import (
     views_of_session,
 )
 from xai_traffic.evaluation.majority_rule import contingency, rule_verdicts, score_rule, skill
+from xai_traffic.evaluation.mask_proposal import tells
 from xai_traffic.evaluation.mutual_information import SAMPLE, adjusted_mutual_information
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.terminal import progress
@@ -80,8 +81,9 @@ def rank_fields(
         accuracy of knowing only whether a session has the field), `coverage` (part of the sessions
         that have it), `unseen` (part of the test sessions whose value training lacks), `values`
         (different ones), `side` and `part` (see `View`), `verdict`, `reason`, `mask` (that hides
-        it, or None), `in_image`, `examples`, and of the first INTERVALS `intervals` of `accuracy`
-        and `balanced_accuracy` (`value`, `low`, `high`), of the others None.
+        it, or None), `in_image`, `examples`, and of the first INTERVALS, and of those that seem
+        to tell enough to be hidden, `intervals` of `accuracy` and `balanced_accuracy` (`value`,
+        `low`, `high`), of the others None.
     """
     count = len(audited.labels)
     rng = np.random.Generator(np.random.Philox(seed))
@@ -105,7 +107,8 @@ def rank_fields(
     ranked.sort(key=lambda row: (-row["balanced_accuracy"], -row["ami"], row["field"]))
     units = np.unique(audited.units[audited.test], return_inverse=True)[1]
     draws = Draws(audited.labels[audited.test], units, len(audited.classes), seed)
-    for row in progress(ranked[:INTERVALS], "intervals"):
+    shown = [row for rank, row in enumerate(ranked) if rank < INTERVALS or tells(row)]
+    for row in progress(shown, "intervals"):
         row["intervals"] = _intervals(audited, chosen[row["field"]], draws)
     return ranked
 

@@ -15,7 +15,7 @@ import numpy as np
 from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.images import spread
 from xai_traffic.data.store import Dataset
-from xai_traffic.evaluation.bootstrap import unit_mean
+from xai_traffic.evaluation.bootstrap import interval
 from xai_traffic.evaluation.explanations import AT_ONCE, drawn_rows, explain_images
 from xai_traffic.evaluation.field_exchange import exchange_fields
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -171,4 +171,4 @@ def _drop(
     if len(other):
         images = Traffic(tiles, traffic.packets, traffic.counts, traffic.mask).images()[other]
         after[other] = run.logits(images).argmax(-1) == judged.labels[other]
-    return unit_mean(judged.right.astype(float) - after, judged.units, seed)
+    return interval(judged.right.astype(float) - after, judged.units, seed=seed)

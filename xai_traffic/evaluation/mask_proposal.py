@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xai_traffic.capture.masking import MASKS, mask_name
+from xai_traffic.evaluation.bootstrap import WILSON
 from xai_traffic.evaluation.field_verdicts import SIGNAL
 
 TELLING = 0.1
@@ -22,12 +23,17 @@ DEVIATIONS = 3
 def tells(row: dict) -> bool:
     """Tell whether a field of `rank_fields` tells enough to be hidden or watched.
 
-    Enough is TELLING, and more than chance gives on so few sessions.
+    Enough is TELLING, and more than chance gives on so few sessions, and on so few of what the
+    split keeps together: the values of one capture are alike whether or not they tell anything.
     """
     score, skill = row["balanced_accuracy"], row["skill"]
     guessing = (score - skill) / (1 - skill) if skill < 1 else 0.0
     if skill < TELLING or score < guessing + DEVIATIONS * row["spread"]:
         return False
+    if row["intervals"]:
+        reach = score - row["intervals"]["balanced_accuracy"]["low"]
+        if score - DEVIATIONS * reach / WILSON**0.5 <= guessing:
+            return False
     return score - row["presence"] >= BEYOND or row["mask"] == "options"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from xai_traffic.data.derive import derive
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import ConfigError
-from xai_traffic.evaluation.bootstrap import unit_mean
+from xai_traffic.evaluation.bootstrap import interval
 from xai_traffic.evaluation.evaluate import predict_split
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -93,7 +93,7 @@ def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict
     still = np.array([correct_after.get(key, False) for key in correct_before], float)
     difference: dict[str, Any] = {"mean": None, "low": None, "high": None, "sessions": 0}
     if both:
-        difference = unit_mean((still - right)[both], units_of(dataset, rows[both]))
+        difference = interval((still - right)[both], units_of(dataset, rows[both]))
     return {
         "mask": mask,
         "unit": unit_name(dataset),

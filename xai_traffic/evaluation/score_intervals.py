@@ -2,23 +2,22 @@
 
 The bootstrap draws units (see `split_units.py`), with all of their sessions, and takes accuracy
 and macro-F1 of each draw from its confusion matrix. Two classifiers are compared on the same draws,
-so what is hard for both cancels out. Of a single unit no draw differs, which shows nothing: there
-an interval is all that the score can be.
+so what is hard for both cancels out. Fewer than FEWEST units show next to nothing: there an
+interval is all that the score can be, and a class of so few adds all that it can be to that of a
+mean over classes.
 
-Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentiles; units as in
-the cluster bootstrap of Field and Welsh, JRSS B 2007). McNemar, Psychometrika 1947, in its exact
-form, with units in place of sessions. Nadeau and Bengio, "Inference for the generalization
-error", Machine Learning 2003.
+Sources: those of `bootstrap.py` and `exact.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
-from xai_traffic.evaluation.bootstrap import HIGH, LOW, RESAMPLES, widened
+from xai_traffic.evaluation.bootstrap import FEWEST, RESAMPLES, levels, widened
+from xai_traffic.evaluation.exact import hidden_rates, sign_flip
 
 SCORES = ("accuracy", "macro_f1")
 
@@ -45,6 +44,8 @@ class Draws:
     def __init__(self, labels: np.ndarray, units: np.ndarray, classes: int, seed: int = 0):
         self.labels, self.units, self.classes = np.asarray(labels), np.asarray(units), classes
         self.count = int(self.units.max()) + 1
+        held = np.unique(self.labels.astype(np.int64) * self.count + self.units) // self.count
+        self._units_of = np.bincount(held, minlength=classes)  # of each class
         self._seed = seed
         self._held: np.ndarray | None = None
 
@@ -85,14 +86,6 @@ class Draws:
         drawn = [(counts.T @ part.T.astype(np.float64)).T for _, part in self._draws()]
         return np.concatenate([whole, *drawn]).reshape(-1, self.classes, self.classes)
 
-    def scores(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each of SCORES for all sessions, then for every draw: float64 [1 + RESAMPLES].
-
-        Args:
-            predictions: int [N].
-        """
-        return scores_of(self.matrices(predictions))
-
     def all_scores(self, predictions: np.ndarray, probabilities: np.ndarray) -> dict[str, dict]:
         """Return value, low and high of every score of `scores.score` that a draw has.
 
@@ -105,26 +98,26 @@ class Draws:
             probabilities: float [N, K].
         """
         matrices = self.matrices(predictions)
-        found = {**scores_of(matrices), "mcc": matthews_of(matrices), **self._areas(probabilities)}
         hits = np.diagonal(matrices, axis1=1, axis2=2)
         true, said = matrices.sum(2), matrices.sum(1)
         with np.errstate(invalid="ignore"):
             parts = {
                 "precision": hits / said,
                 "recall": hits / true,
-                "f1": 2 * hits / (true + said),
+                "f1": f1_of(matrices),
             }
-        result: dict = {
-            name: self._interval(values, -1.0 if name == "mcc" else 0.0)
-            for name, values in found.items()
-        }
-        _not_too_sure(result, self.count)
+        result: dict = self._scores(matrices)
+        others = {"mcc": matthews_of(matrices), **self._areas(probabilities)}
+        rarest = int(self._units_of[self._units_of > 0].min())
+        for name, values in others.items():
+            own = self._interval(values, -1.0 if name == "mcc" else 0.0)
+            # Perfect as far as the class tells that has been seen least.
+            result[name] = widened(own, rarest) if own["value"] == 1 else own
         result["per_class"] = []
         for k in range(self.classes):
-            own = {name: self._interval(values[:, k]) for name, values in parts.items()}
             has, named = self.labels == k, predictions == k
-            for name, those in (("recall", has), ("precision", named), ("f1", has | named)):
-                own[name] = self._as_shown(own[name], those)
+            places = {"recall": has, "precision": named, "f1": has | named}
+            own = {name: self._part(values[:, k], places[name]) for name, values in parts.items()}
             if own["f1"]["value"] == 1:
                 own["f1"]["low"] = min(own["precision"]["low"], own["recall"]["low"])
             result["per_class"].append(own)
@@ -158,71 +151,116 @@ class Draws:
 
     def interval(self, predictions: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of each of SCORES."""
-        scores = self.scores(predictions)
-        found = {name: self._interval(values) for name, values in scores.items()}
-        _not_too_sure(found, self.count)
-        return found
+        return self._scores(self.matrices(predictions))
 
     def balanced_accuracy(self, predictions: np.ndarray) -> dict[str, float | None]:
         """Return value, low and high (95 %) of the mean recall of the classes there are."""
         matrices = self.matrices(predictions)
-        hits, true = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(2)
-        there = true > 0
-        recalls = np.where(there, hits / np.maximum(true, 1), 0)
-        found = self._interval(recalls.sum(1) / there.sum(1))
-        return widened(found, self.count) if found["value"] in (0, 1) else found
+        with np.errstate(invalid="ignore"):
+            recalls = np.diagonal(matrices, axis1=1, axis2=2) / matrices.sum(2)
+        return self._mean_of_classes(recalls)
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
-        ours, theirs = self.scores(first), self.scores(second)
-        return {name: self._interval(ours[name] - theirs[name], -1.0) for name in SCORES}
+        ours, theirs = self.matrices(first), self.matrices(second)
+        own, other = f1_of(ours), f1_of(theirs)
+        apart = self._interval(mean_over_classes(own) - mean_over_classes(other), -1.0)
+        return {
+            "accuracy": self._interval(accuracy_of(ours) - accuracy_of(theirs), -1.0),
+            "macro_f1": self._with_rare(apart, own[0] - other[0], -1.0),
+        }
 
     def mcnemar(self, first: np.ndarray, second: np.ndarray) -> dict[str, float | int]:
-        """Test whether two classifiers err equally often on the same units, exactly.
+        """Test whether two classifiers have equally many sessions right, exactly.
 
-        A unit is for the one that has more of its sessions right; that of a single session is as
-        in McNemar's own test.
+        If they are alike, each unit might as well have gone the other way: of all ways the part is
+        told in which the units' differences add up to as much as here or more. Where every unit is
+        one session this is McNemar's own test.
 
         Args:
             first, second: int [N], predictions.
 
         Returns:
             `only_first` and `only_second`, sessions that one of the two has right, and `p`, the
-            two-sided probability of so uneven a division of the units or a more uneven one.
+            two-sided probability.
         """
         right, other = first == self.labels, second == self.labels
-        ahead = np.bincount(self.units, right.astype(float) - other, self.count)
-        one, two = int((ahead > 0).sum()), int((ahead < 0).sum())
+        ahead = np.bincount(self.units, right.astype(float) - other, self.count).astype(int)
         return {
             "only_first": int((right & ~other).sum()),
             "only_second": int((other & ~right).sum()),
-            "p": float(stats.binomtest(one, one + two).pvalue) if one + two else 1.0,
+            "p": sign_flip(ahead[ahead != 0]),
         }
 
-    def _as_shown(self, found: dict[str, float | None], those: np.ndarray) -> dict:
-        """Return the interval of a part of some sessions, as wide as their units make it.
+    def _scores(self, matrices: np.ndarray) -> dict[str, dict[str, float | None]]:
+        """Return value, low and high of each of SCORES."""
+        accuracy = self._interval(accuracy_of(matrices))
+        if accuracy["value"] in (0, 1):  # without an error no draw has one, and it may be there
+            accuracy = widened(accuracy, self.count)
+        return {"accuracy": accuracy, "macro_f1": self._mean_of_classes(f1_of(matrices))}
+
+    def _mean_of_classes(self, values: np.ndarray) -> dict[str, float | None]:
+        """Return value, low and high of a mean over classes.
+
+        Args:
+            values: float [1 + draws, K], NaN where a class is not there.
+        """
+        return self._with_rare(self._interval(mean_over_classes(values)), values[0])
+
+    def _with_rare(self, found: dict, own: np.ndarray, least: float = 0.0) -> dict:
+        """Return the interval of a mean over classes with what the draws do not show added to it.
+
+        That is of a class of fewer than FEWEST units all that its part can be, and of those without
+        an error, or without a hit, what may hide behind so few units. These errors are independent
+        of the draws'.
 
         Args:
             found: of `_interval`.
+            own: the classes' parts, float [K], NaN where a class is not there.
+            least: what a part can be; 1 at most. Of differences, -1, only the rare classes count.
+        """
+        if found["value"] is None or self.count < FEWEST:
+            return found
+        there, size = np.isfinite(own) & (self._units_of > 0), np.isfinite(own).sum()
+        rare = there & (self._units_of < FEWEST)
+        down, up = list(own[rare] - least), list(1 - own[rare])
+        if least == 0:
+            for value, ends in ((1, down), (0, up)):
+                units = self._units_of[there & ~rare & (own == value)]
+                ends.append(hidden_rates(units) * len(units))
+        value, low, high = found["value"], found["low"], found["high"]
+        low = value - float(np.linalg.norm([value - low, *np.divide(down, size)]))
+        high = value + float(np.linalg.norm([high - value, *np.divide(up, size)]))
+        return {"value": value, "low": max(low, least), "high": min(high, 1.0)}
+
+    def _part(self, values: np.ndarray, those: np.ndarray) -> dict[str, float | None]:
+        """Return the interval of a score of some sessions, as wide as their units make it.
+
+        Args:
+            values: float [1 + draws].
             those: bool [N].
         """
-        if found["value"] is None:
-            return found
         units = len(np.unique(self.units[those]))
-        found = widened(found, units)
-        return found if found["low"] is not None else {**found, "low": 0.0, "high": 1.0}
+        found = self._interval(values, units=units)
+        return widened(found, units) if found["value"] in (0, 1) else found
 
-    def _interval(self, values: np.ndarray, least: float = 0.0) -> dict[str, float | None]:
+    def _interval(
+        self, values: np.ndarray, least: float = 0.0, units: int | None = None
+    ) -> dict[str, float | None]:
         """Return the first value, and low and high of those of the others that there are.
 
         Args:
             values: float [1 + draws].
             least: what the score can be; 1 at most.
+            units: that it rests on; all by default.
         """
+        units = self.count if units is None else units
         drawn = values[1:][np.isfinite(values[1:])]
         if not np.isfinite(values[0]) or not len(drawn):
             return {"value": None, "low": None, "high": None}
-        low, high = np.quantile(drawn, (LOW, HIGH)) if self.count > 1 else (least, 1.0)
+        low, high = least, 1.0
+        if units >= FEWEST:
+            low, high = np.quantile(drawn, levels(units))
         return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
@@ -246,16 +284,28 @@ def _areas_of(
     return {"roc_auc": roc, "pr_auc": pr}
 
 
-def scores_of(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each of SCORES, float64 [R], of confusion matrices [R, K, K]."""
+def accuracy_of(matrices: np.ndarray) -> np.ndarray:
+    """Return the accuracy, float64 [R], of confusion matrices [R, K, K]."""
+    return np.trace(matrices, axis1=1, axis2=2) / matrices.sum((1, 2))
+
+
+def f1_of(matrices: np.ndarray) -> np.ndarray:
+    """Return F1 of each class, float64 [R, K], NaN where none is so, of confusion matrices."""
     hits = np.diagonal(matrices, axis1=1, axis2=2)
-    either = matrices.sum(2) + matrices.sum(1)
-    there = either > 0
-    f1 = np.where(there, 2 * hits / np.maximum(either, 1), 0)
-    return {
-        "accuracy": hits.sum(1) / matrices.sum((1, 2)),
-        "macro_f1": f1.sum(1) / there.sum(1),
-    }
+    with np.errstate(invalid="ignore"):
+        return 2 * hits / (matrices.sum(2) + matrices.sum(1))
+
+
+def mean_over_classes(values: np.ndarray) -> np.ndarray:
+    """Return the means, float64 [R], over the classes that the first row has.
+
+    A draw that lacks one of them knows nothing else of it than the first row does.
+
+    Args:
+        values: float [R, K], NaN where a class is not there.
+    """
+    filled = np.where(np.isfinite(values), values, values[:1])
+    return filled[:, np.isfinite(values[0])].mean(1)
 
 
 def matthews_of(matrices: np.ndarray) -> np.ndarray:
@@ -268,57 +318,3 @@ def matthews_of(matrices: np.ndarray) -> np.ndarray:
     above = right * total - (true * said).sum(1)
     below = np.sqrt((total**2 - (said**2).sum(1)) * (total**2 - (true**2).sum(1)))
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-
-
-def _not_too_sure(found: dict[str, dict], units: int) -> None:
-    """Widen the interval of an accuracy of 1 or 0, and of other scores of 1, see `widened`.
-
-    Without an error no draw has one, which does not show that there is none.
-    """
-    for name, own in found.items():
-        if own["value"] == 1 or (own["value"] == 0 and name == "accuracy"):
-            found[name] = widened(own, units)
-
-
-def over_seeds(values: Sequence[float], train: int, test: int) -> dict[str, float | int | None]:
-    """Return mean and 95 % interval of a score, or a difference, over splits by several seeds.
-
-    Test splits of several seeds share sessions and so do training splits, which a plain t interval
-    knows nothing of: the variance is taken times 1 / n + test / train instead of 1 / n.
-
-    Args:
-        values: one a seed.
-        train, test: sessions of a split.
-
-    Returns:
-        `mean`, `low`, `high` and `seeds`; low and high are None for one seed.
-    """
-    array = np.asarray(values, np.float64)
-    mean, count = float(array.mean()), len(array)
-    found = {"mean": mean, "low": None, "high": None, "seeds": count}
-    if count > 1:
-        spread = array.std(ddof=1) * np.sqrt(1 / count + test / train)
-        reach = float(stats.t.ppf(HIGH, count - 1) * spread)
-        found |= {"low": mean - reach, "high": mean + reach}
-    return found
-
-
-def over_seeds_of_one_test(scores: Sequence[dict[str, float | None]]) -> dict:
-    """Return what `over_seeds` does where all seeds were tested on the same sessions.
-
-    Seeds then tell how far training moves the score and nothing of other sessions, which the
-    bootstrap of each seed tells: the reach of a plain t interval and that of the bootstraps are
-    added up as those of independent errors are.
-
-    Args:
-        scores: one a seed: `value` and its bootstrap's `low` and `high`, None where there is none.
-    """
-    found = over_seeds([score["value"] for score in scores], train=1, test=0)
-    if any(score["low"] is None for score in scores):
-        return found | {"low": None, "high": None}
-    mean = found["mean"]
-    for side, sign in (("low", -1), ("high", 1)):
-        of_sessions = np.mean([score[side] - score["value"] for score in scores])
-        of_seeds = 0.0 if len(scores) == 1 else found[side] - mean
-        found[side] = mean + sign * float(np.hypot(of_sessions, of_seeds))
-    return found

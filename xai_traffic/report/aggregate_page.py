@@ -108,8 +108,8 @@ def _facts(found: Mapping[str, Any]) -> str:
         "Data": f"{text(found['dataset'])}, split {text(found['split'])}",
         "Hidden from the model": "nothing" if found["mask"] == "none" else text(found["mask"]),
         "Explained": "of each session the verdict, by " + _methods(found["methods"]),
-        "Intervals": "95 %, percentile bootstrap over the sessions of the class; they take "
-        "sessions as independent, which those of one capture may not be",
+        "Intervals": f"95 %, by bootstrap; what is drawn is each {text(found['unit'])}, with the "
+        "sessions of the class that it has. Of fewer than four they are all that can be",
         "Typical sessions": "medoids, chosen one by one, each the one that brings the sessions "
         "of the class nearest to a typical one. Two sessions are as far apart as the part of their "
         "shares that would have to move to other fields: 0&nbsp;% to 100&nbsp;%",

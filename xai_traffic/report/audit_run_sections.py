@@ -64,7 +64,7 @@ def _percent(part: float) -> str:
 def _reach(found: dict[str, float | None], say: Callable[[float], str]) -> str:
     """Return the ends of an interval in words."""
     if found["low"] is None:
-        return "of one only"
+        return "of too few"
     return f"{say(found['low'])} to {say(found['high'])}"
 
 

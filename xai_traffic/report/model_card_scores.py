@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xai_traffic.evaluation.run_record import RunRecord
-from xai_traffic.report.markdown import code, number, part_of, percent, points, table
+from xai_traffic.report.markdown import code, number, percent, points, table
 
 SCORES = {
     "accuracy": percent,
@@ -210,13 +210,12 @@ def _explanations(record: RunRecord) -> list[str]:
     for split, own in record.measured["explanations"].items():
         rows = []
         for name, found in own["methods"].items():
-            cards = found["cards"]
-            of = cards["sessions"]
-            passed = percent(part_of(round(cards["PASS"] * of), of)) if of else "not measured"
+            passed = percent(found["cards"].get("passed")) or "not measured"
             rows.append((code(name), passed, number(found["metrics"].get("gain"))))
         lines += [
-            f"Split {split}, {own['sessions']:,} sessions{_stale(record, own)}; shuffled, random "
-            "and edges are controls that must not pass:",
+            f"Split {split}, {own['sessions']:,} sessions, intervals drawn by "
+            f"{own.get('unit', 'session')}{_stale(record, own)}; shuffled, random and edges are "
+            "controls that must not pass:",
             "",
             *table(("explanation", "cards that pass", "gain in logits"), rows),
         ]
