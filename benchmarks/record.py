@@ -25,6 +25,7 @@ from record_cells import cells
 from record_report import tables
 from record_scores import score_cell
 
+from xai_traffic.huge_pages import restart_with_huge_pages
 from xai_traffic.terminal import configure_logging, log
 
 HERE = pathlib.Path(__file__).parent
@@ -72,6 +73,7 @@ def main() -> None:
     if options.markdown:
         print(tables(records))
         return
+    restart_with_huge_pages()
     configure_logging()
     options.out.mkdir(parents=True, exist_ok=True)
     done = {(record["cell"], record["seed"], record["size"]) for record in records}

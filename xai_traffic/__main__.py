@@ -7,7 +7,16 @@ import sys
 from xai_traffic.cli import main
 from xai_traffic.huge_pages import restart_with_huge_pages
 
-JUDGING = ("train", "evaluate", "classify", "explain", "demo")
+JUDGING = (
+    "audit",
+    "benchmark-explainers",
+    "calibrate",
+    "classify",
+    "demo",
+    "evaluate",
+    "explain",
+    "train",
+)
 """Verbs that run a model."""
 
 
