@@ -228,9 +228,10 @@ class Draws:
             for value, ends in ((1, down), (0, up)):
                 units = self._units_of[there & ~rare & (own == value)]
                 ends.append(hidden_rates(units) * len(units))
-        value, low, high = found["value"], found["low"], found["high"]
-        low = value - float(np.linalg.norm([value - low, *np.divide(down, size)]))
-        high = value + float(np.linalg.norm([high - value, *np.divide(up, size)]))
+        value = found["value"]
+        below, above = max(value - found["low"], 0.0), max(found["high"] - value, 0.0)
+        low = value - float(np.linalg.norm([below, *np.divide(down, size)]))
+        high = value + float(np.linalg.norm([above, *np.divide(up, size)]))
         return {"value": value, "low": max(low, least), "high": min(high, 1.0)}
 
     def _part(self, values: np.ndarray, those: np.ndarray) -> dict[str, float | None]:
