@@ -89,7 +89,7 @@ def _run(options, _) -> int:
         result, path = write_explanation_metrics(
             run, options.split, options.data, methods=methods, limit=options.limit
         )
-        show_explanations(result)
+        show_explanations(result, sys.stderr if options.json else sys.stdout)
         return _written(result, path, options)
     if options.forge is not None:
         result, path = write_forged(
@@ -189,7 +189,7 @@ def _range(found: dict) -> str:
     return f"{mean:.2f} ({low:.2f}, {high:.2f})"
 
 
-def show_explanations(result: dict) -> None:
+def show_explanations(result: dict, stream=None) -> None:
     """Print the cards of all methods, and the mean of each metric with its interval."""
     from xai_traffic.explain import METRICS
 
@@ -207,7 +207,7 @@ def show_explanations(result: dict) -> None:
             )
             for name, own in methods.items()
         ],
-        stream=sys.stdout,
+        stream=stream,
     )
     names = [name for name in METRICS if any(name in own["metrics"] for own in methods.values())]
     for start in range(0, len(names), COLUMNS):
@@ -219,7 +219,7 @@ def show_explanations(result: dict) -> None:
                 (name, *(_interval(own["metrics"].get(metric)) for metric in part))
                 for name, own in methods.items()
             ],
-            stream=sys.stdout,
+            stream=stream,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,28 @@ import numpy as np
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.confidence import thresholds_of
 from xai_traffic.evaluation.conformal import prediction_sets
-from xai_traffic.evaluation.unknown_scores import known_scores
+from xai_traffic.evaluation.unknown_scores import SCORES, known_scores
 from xai_traffic.training.calibration import tempered
 from xai_traffic.training.run import Run
 
 UNKNOWN = "unknown"
 """What a session is called that looks like nothing that was learnt."""
+
+
+def nearest_class(verdict: Mapping[str, Any]) -> str:
+    """Return the class that a verdict is nearest to, its label unless that is "unknown"."""
+    return verdict.get("nearest_label", verdict["label"])
+
+
+def verdict_words(verdict: Mapping[str, Any]) -> str:
+    """Return a verdict's label, with the nearest class behind it where that is another."""
+    label, nearest = verdict["label"], nearest_class(verdict)
+    return label if label == nearest else f"{label}, nearest {nearest}"
+
+
+def is_wrong(verdict: Mapping[str, Any], truth: str | None) -> bool:
+    """Tell whether a verdict names a class that the session is not of; "unknown" names none."""
+    return truth not in (None, verdict["label"]) and verdict["label"] == nearest_class(verdict)
 
 
 def asks_unknown(run: Run, unknown: bool | None) -> bool:
@@ -25,7 +41,7 @@ def asks_unknown(run: Run, unknown: bool | None) -> bool:
         unknown: as the user wants it; None leaves it to the calibration.
 
     Raises:
-        RunError: it is wanted, and there is no calibration.
+        RunError: it is wanted, and there is no calibration, or none that can be followed.
     """
     if run.calibration is None:
         if unknown:
@@ -34,7 +50,13 @@ def asks_unknown(run: Run, unknown: bool | None) -> bool:
                 f"`xai-traffic calibrate {run.path} --unknown energy`"
             )
         return False
-    return run.calibration.record["unknown"]["on"] if unknown is None else unknown
+    rule = run.calibration.record["unknown"]
+    if rule["score"] not in SCORES:
+        raise RunError(
+            f"the calibration of {run.path} asks for an unknown score {rule['score']!r}: run "
+            f"`xai-traffic calibrate {run.path}` again"
+        )
+    return rule["on"] if unknown is None else unknown
 
 
 def needs_features(run: Run, unknown: bool) -> bool:

@@ -63,8 +63,8 @@ def audit_dataset(
         seed: of all that is drawn.
 
     Raises:
-        DatasetError: its tiles are no packets, it lacks a training or test split, or sessions have
-            no label of that task.
+        DatasetError: its tiles are no packets, it lacks a training or test split, sessions have no
+            label of that task, or all have the same.
         ConfigError: unknown task, or the limit is less than 1.
     """
     if dataset.rules.layout not in TILE_LAYOUTS:
@@ -76,6 +76,11 @@ def audit_dataset(
         raise ConfigError(f"limit is {limit}: at least one session of each split is needed")
     classes, every = dataset.task_classes(task), dataset.task_labels(task)
     rows, audited = choose_sessions(dataset, every, classes, limit, seed)
+    if len(np.unique(audited.labels)) < 2:
+        raise DatasetError(
+            f"{dataset.path} has sessions of class {classes[audited.labels[0]]} alone: nothing can "
+            "tell them from others"
+        )
     fields = field_values(dataset, rows)
     ranked = rank_fields(audited, fields, session_values(dataset, rows), seed)
     positions = score_positions(dataset, rows, audited, seed)

@@ -41,6 +41,7 @@ from xai_traffic.training.calibration import (
     tempered,
 )
 from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
+from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
 from xai_traffic.training.state import params_sha256
@@ -82,15 +83,15 @@ def calibrate(
     for name, value in (("accept", accept), ("coverage", coverage)):
         if not 0 < value < 100:
             raise RunError(f"{name} is {value:g} per cent: give a number above 0 and below 100")
-    own = dataset is None
+    dataset = own_dataset(run) if dataset is None else dataset
+    own = manifest_sha256(dataset) == run.dataset["manifest_sha256"]
     if own:
-        dataset = own_dataset(run)
         rows, learnt = own_sessions(run, dataset)
     else:
         if score in FEATURES:
             raise RunError(
-                f"unknown score {score!r} compares with training sessions, which {dataset.path} "
-                f"has none of: choose one of {', '.join(LOGITS)}"
+                f"unknown score {score!r} compares with the sessions that the run was trained on, "
+                f"which {dataset.path} has not: choose one of {', '.join(LOGITS)}"
             )
         rows, learnt = others_sessions(run, dataset)
     if strange := len(dataset.rows("validation")) - len(rows):

@@ -59,18 +59,38 @@ def classify(
             # While the stream's thread reads: compiling takes seconds.
             run.warm_up(features=features)
         for sessions in stream:
-            every = np.arange(len(sessions))
-            if run.calibration is None:
-                for rows, probabilities in judge(run, sessions, every):
-                    yield from verdicts(run, sessions, rows, probabilities)
-                continue
-            for rows, logits, found in judge_further(run, sessions, every, features=features):
-                said = answers(run, logits, found, unknown)
-                yield from verdicts(run, sessions, rows, run.probabilities(logits), said)
+            yield from verdicts_on(run, sessions, np.arange(len(sessions)), unknown)
     if stream.fault:
         raise XaiTrafficError(stream.fault)
     if stream.stopped and not stream.live:
         raise XaiTrafficError(f"{stream.name}: stopped, the rest of it was not read")
+
+
+def verdicts_on(
+    run: Run,
+    data: Sessions | Dataset,
+    rows: np.ndarray,
+    unknown: bool | None = None,
+    description: str | None = None,
+) -> Iterator[dict]:
+    """Yield `verdicts` on rows, with all that a calibrated run has to say (see `answers`).
+
+    Args:
+        run, data, rows, description: as for `judge`.
+        unknown: as for `classify_capture`.
+
+    Raises:
+        RunError: unknown sessions are asked for, and the run is not calibrated.
+    """
+    unknown = asks_unknown(run, unknown)
+    if run.calibration is None:
+        for part, probabilities in judge(run, data, rows, description):
+            yield from verdicts(run, data, part, probabilities)
+        return
+    features = needs_features(run, unknown)
+    for part, logits, found in judge_further(run, data, rows, description, features=features):
+        said = answers(run, logits, found, unknown)
+        yield from verdicts(run, data, part, run.probabilities(logits), said)
 
 
 def judge(

@@ -8,6 +8,7 @@ import shlex
 
 import numpy as np
 
+from xai_traffic.data.folder import MANIFEST
 from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
@@ -47,7 +48,7 @@ def own_dataset(run: Run) -> Dataset:
             the run was trained on.
     """
     path = pathlib.Path(run.config.data.path)
-    if not path.exists():  # as of an exported run, or one that was moved
+    if not (path / MANIFEST).exists():  # as of an exported run, or one that was moved
         raise RunError(
             f"the dataset that {run.path} was trained on, {path}, is not here: put it there, or "
             "name another one with --data (of evaluate and calibrate)"

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
-from scipy.special import softmax
 
 from xai_traffic import explain
 from xai_traffic.capture.fields import Field
@@ -113,7 +112,7 @@ def explain_split(
     for start in progress(range(0, len(rows), AT_ONCE), f"explain {split}"):
         part = rows[start : start + AT_ONCE]
         images, fields = images_and_fields(dataset, part)
-        chances = softmax(run.logits(images), axis=-1)
+        chances = run.predict(images)
         judged = np.argmax(chances, axis=-1).astype(np.int32)
         verdicts.append(judged)
         probabilities.append(chances.max(axis=-1))

@@ -11,6 +11,7 @@ per cent of the session's |attribution|, four digits of them. Bytes are counted 
 as Wireshark's byte pane counts them, both ends included. Names that are free text stand in JSON's
 quotes and escapes. The heat is a step of the share, see `HEAT`, for colour rules.
 
+A verdict "unknown" is followed by the class that is explained: verdict "unknown", nearest "dns".
 Of a packet that the model does not read the third part says "not read: the model reads the first 16
 packets of a session"; of a session that was judged and not explained it says "not explained".
 """
@@ -26,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from xai_traffic.capture.records import TILE
+from xai_traffic.evaluation.answers import nearest_class
 from xai_traffic.report.explained import Explained
 from xai_traffic.training.run import Run
 
@@ -37,7 +39,8 @@ FIELDS = 4
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _COMMENT = re.compile(
-    rf"xai-traffic: verdict (?P<label>{_QUOTED}), probability (?P<probability>\S+), "
+    rf"xai-traffic: verdict (?P<label>{_QUOTED}), (?:nearest (?P<nearest>{_QUOTED}), )?"
+    rf"probability (?P<probability>\S+), "
     rf"run (?P<run>{_QUOTED}), step (?P<step>\d+) "
     r"\| session (?P<session>\d+), packet (?P<packet>\d+) "
     r"\| (?:(?P<judged>not explained)|not read: the model reads the first (?P<read>\d+) packets?"
@@ -90,8 +93,11 @@ class PacketComments(Mapping[int, str]):
         row = int(self._order[place])
         session, packet = int(self._sessions[row]), int(self._packets[row])
         verdict = self._verdicts[session]
+        nearest = ""
+        if verdict["label"] != nearest_class(verdict):
+            nearest = f"nearest {quoted(nearest_class(verdict))}, "
         told = (
-            f"xai-traffic: verdict {quoted(verdict['label'])}, "
+            f"xai-traffic: verdict {quoted(verdict['label'])}, {nearest}"
             f"probability {verdict['probability']}, {self._judge} "
             f"| session {session}, packet {packet} | "
         )
@@ -137,15 +143,17 @@ def parse_comment(text: str) -> dict[str, Any] | None:
         text: a packet's comment, or several of them in a row; of ours the last counts.
 
     Returns:
-        `label`, `probability`, `run`, `step`, `session`, `packet`; of a packet that is not read
-        `read`, how many are; of one that is explained `method`, `share`, `heat`, `card` (its
-        grade), `fields`: [{"field", "start", "end", "share"}], bytes [start, end) of the frame.
+        `label`, `nearest_label` where that is another, `probability`, `run`, `step`, `session`,
+        `packet`; of a packet that is not read `read`, how many are; of one that is explained
+        `method`, `share`, `heat`, `card` (its grade), `fields`: [{"field", "start", "end",
+        "share"}], bytes [start, end) of the frame.
     """
     *_, found = (None, *_COMMENT.finditer(text))
     if not found:
         return None
     told: dict[str, Any] = {
         "label": json.loads(found["label"]),
+        **({"nearest_label": json.loads(found["nearest"])} if found["nearest"] else {}),
         "probability": float(found["probability"]),
         "run": json.loads(found["run"]),
         **{name: int(found[name]) for name in ("step", "session", "packet")},

@@ -16,6 +16,7 @@ from xai_traffic.capture.masking import apply_mask, hidden
 from xai_traffic.capture.records import TILE
 from xai_traffic.capture.sessions import packet_rows_of
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.answers import nearest_class
 from xai_traffic.evaluation.curves import Curve, curves_of_images
 from xai_traffic.evaluation.explanations import explain_images, measure_images
 from xai_traffic.explain.token_grid import TILE_SIDE
@@ -158,7 +159,8 @@ def explain_sessions(
     seen = tiles if masked else [apply_mask(t, r, mask) for t, r in zip(tiles, rows, strict=True)]
     counts = np.array([len(part) for part in seen], np.int64)
     images = images_of(np.concatenate(seen), np.cumsum(counts) - counts, counts)
-    targets = np.array([run.classes.index(verdict["label"]) for verdict in verdicts], np.int32)
+    nearest = [nearest_class(verdict) for verdict in verdicts]
+    targets = np.array([run.classes.index(name) for name in nearest], np.int32)
     fields = [
         [dissect(tile, row) for tile, row in zip(part, own, strict=True)]
         for part, own in zip(tiles, rows, strict=True)
@@ -184,7 +186,7 @@ def explain_sessions(
             Explained(
                 verdict=verdict,
                 truth=truths[i],
-                target=verdict["label"],
+                target=nearest[i],
                 packets=own,
                 bytes=np.asarray(tiles[i]),
                 hidden=hidden(tiles[i], own, mask),

@@ -16,7 +16,7 @@ from xai_traffic.capture.reader import find_captures
 from xai_traffic.capture.sessions import Sessions, read_capture_by
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
-from xai_traffic.evaluation.classify import judge, verdicts
+from xai_traffic.evaluation.classify import verdicts_on
 from xai_traffic.evaluation.evaluate import check_rules
 from xai_traffic.folder import whole_folder
 from xai_traffic.report.annotated import (
@@ -227,10 +227,7 @@ def _judge_dataset(run: Run, data: Dataset, split: str) -> _Source:
 
 
 def _judge(run: Run, data: Sessions | Dataset, rows: np.ndarray, name: str) -> list[dict[str, Any]]:
-    said: list[dict[str, Any]] = []
-    for part, probabilities in judge(run, data, rows, f"judge {name}"):
-        said.extend(verdicts(run, data, part, probabilities))
-    return said
+    return list(verdicts_on(run, data, rows, description=f"judge {name}"))
 
 
 def _choose(

@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
+from xai_traffic.evaluation.answers import verdict_words
 from xai_traffic.explain import METHODS, PER_BYTE, lay_over
 from xai_traffic.explain.token_grid import TILE_SIDE
 from xai_traffic.report import overlays
@@ -214,7 +215,7 @@ def _draw_grid(axes, explained: Explained, size: float) -> None:
 
 def _title(explained: Explained) -> str:
     verdict = explained.verdict
-    said = f"session {verdict['session']}: {verdict['label']}, {verdict['probability']:.1%}"
+    said = f"session {verdict['session']}: {verdict_words(verdict)}, {verdict['probability']:.1%}"
     return label(said, most=72)
 
 

@@ -12,6 +12,7 @@ import string
 from typing import Any
 
 from xai_traffic import __version__
+from xai_traffic.evaluation.answers import verdict_words
 from xai_traffic.explain import METHODS
 from xai_traffic.report.explained import Explained
 from xai_traffic.report.markup import content_hash, count, percent, text
@@ -144,6 +145,7 @@ def _notes(judged: Judged) -> str:
 def _contents(sessions: list[Explained], keys: list[str]) -> str:
     return "".join(
         f'<li><a href="#{key}">session {explained.verdict["session"]}: '
-        f"{text(explained.verdict['label'])} {percent(explained.verdict['probability'])}</a></li>"
+        f"{text(verdict_words(explained.verdict))} "
+        f"{percent(explained.verdict['probability'])}</a></li>"
         for explained, key in zip(sessions, keys, strict=True)
     )

@@ -13,7 +13,7 @@ that what reads eve.json reads these lines; and beside them:
     annotated   the annotated capture that shows it, a path from this file's folder; null if none
     redacted    whether addresses and host names are pseudonyms, see `redact.py`
     truth       the session's label where the data has one, else null
-    target      the class whose logit is explained, the verdict's
+    target      the class whose logit is explained, the nearest one where the verdict is "unknown"
     mask        what was hidden from the model
     read        how many packets, from the first on, the model reads
     methods     by name (`explain.METHODS`):

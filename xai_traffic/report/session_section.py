@@ -7,6 +7,7 @@ method that is chosen, and the static bytes and picture give way to panes that c
 from __future__ import annotations
 
 from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.evaluation.answers import is_wrong, verdict_words
 from xai_traffic.explain import METHODS, PER_BYTE
 from xai_traffic.report.cards import cards, conclusion
 from xai_traffic.report.charts import bar, curve_chart
@@ -82,11 +83,11 @@ def _head(explained: Explained, key: str) -> str:
     verdict = explained.verdict
     truth = ""
     if explained.truth is not None:
-        right = explained.truth == verdict["label"]
+        wrong = " wrong" * is_wrong(verdict, explained.truth)
         truth = (
             '<span class="tag right">labelled so</span>'
-            if right
-            else f'<span class="tag wrong">labelled {text(explained.truth)}</span>'
+            if explained.truth == verdict["label"]
+            else f'<span class="tag{wrong}">labelled {text(explained.truth)}</span>'
         )
     ranked = sorted(verdict["probabilities"].items(), key=lambda item: -item[1])[:CLASSES]
     chances = "".join(
@@ -99,7 +100,7 @@ def _head(explained: Explained, key: str) -> str:
         sizes += f" (the model reads the first {count(explained.read, 'packet')})"
     community = verdict["community_id"]
     return f"""<header>
-<div><h2 id="{key}-title">Session {verdict["session"]}: {text(verdict["label"])}
+<div><h2 id="{key}-title">Session {verdict["session"]}: {text(verdict_words(verdict))}
 <span class="probability">{percent(verdict["probability"])}</span> {truth}</h2>
 <p>{text(str(verdict["protocol"]).upper())} {endpoints(verdict)}<br>
 {text(verdict["first_time"])} to {text(verdict["last_time"])}<br>{sizes}<br>

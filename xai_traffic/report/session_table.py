@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xai_traffic.evaluation.answers import is_wrong, verdict_words
 from xai_traffic.explain import GRADES
 from xai_traffic.report.charts import bar
 from xai_traffic.report.explained import Explained
@@ -80,7 +81,7 @@ def _filters(kept, known) -> str:
     for verdict, _ in kept:
         tally[verdict["label"]] = tally.get(verdict["label"], 0) + 1
     ranked = sorted(tally, key=lambda name: (-tally[name], name))[:CHIPS]
-    wrong = sum(truth not in (None, verdict["label"]) for verdict, truth in kept)
+    wrong = sum(is_wrong(verdict, truth) for verdict, truth in kept)
     grades = [explained.card().grade for _, explained in known.values()]
     groups = [
         ("verdict", [(name, text(name), tally[name]) for name in ranked]),
@@ -120,7 +121,7 @@ def _row(
         grade = explained.card().grade
         card = f'<span class="grade {grade}">{grade}</span>'
     begins = verdict["first_time"].replace("T", " ")[:23]
-    wrong = truth is not None and truth != verdict["label"]
+    wrong = is_wrong(verdict, truth)
     cells = [
         f'<td class="number">{number}</td>',
         f'<td class="capture" title="{text(verdict["capture"])}">{text(verdict["capture"])}</td>'
@@ -131,7 +132,7 @@ def _row(
         f"<td>{endpoints(verdict)}</td>",
         f'<td class="number">{verdict["packets"]:,}</td>',
         f'<td class="number">{verdict["bytes"]:,}</td>',
-        f"<td><b>{text(verdict['label'])}</b></td>",
+        f"<td><b>{text(verdict_words(verdict))}</b></td>",
         f"<td{' class=wrong' * wrong}>{text(truth or '')}</td>" if labelled else "",
         f'<td class="number">{bar(verdict["probability"], "chance")} '
         f"{percent(verdict['probability'])}</td>",

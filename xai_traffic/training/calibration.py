@@ -82,8 +82,9 @@ def read_calibration(folder: pathlib.Path) -> Calibration | None:
             raise ValueError(f"schema {record['schema']}, this version reads {SCHEMA}")
         if not 0 < float(record["temperature"]) < np.inf:
             raise ValueError(f"temperature {record['temperature']}")
-        for key in ("params_sha256", "manifest_sha256", "sets", "unknown", "classes"):
+        for key in ("params_sha256", "manifest_sha256", "classes", "learnt"):
             _ = record[key]
+        _check_rules(record)
         features = {}
         if record["unknown"]["features"]:
             stream = open(folder / FEATURES, "rb")  # noqa: SIM115 - numpy leaves it open if damaged
@@ -97,3 +98,14 @@ def read_calibration(folder: pathlib.Path) -> Calibration | None:
             f"{path} cannot be read: {reason}. Run `xai-traffic calibrate {folder}` again"
         ) from error
     return Calibration(record, features)
+
+
+def _check_rules(record: dict[str, Any]) -> None:
+    """Raise ValueError, TypeError or KeyError unless the rules can be followed."""
+    thresholds, unknown = record["sets"]["thresholds"], record["unknown"]
+    if not isinstance(unknown["on"], bool):
+        raise ValueError(f"the unknown rule is on: {unknown['on']!r}")
+    for name, value in [*thresholds.items(), ("unknown", unknown["threshold"])]:
+        fits = isinstance(value, int | float) and np.isfinite(value)
+        if not fits and (name, value) != ("unknown", None):
+            raise ValueError(f"threshold {value!r} of {name}")

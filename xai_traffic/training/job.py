@@ -204,6 +204,13 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
             raise ConfigError(
                 f"data.path {dataset.path} has no {split} sessions: convert with another --split"
             )
+    present = np.unique(dataset.task_labels(config.task)[dataset.rows("train")])
+    if len(present) < 2:
+        name = dataset.task_classes(config.task)[present[0]]
+        raise ConfigError(
+            f"data.path {dataset.path}: all training sessions are of class {name}, and whoever "
+            "always says so is right: add captures of another one, or convert with another --split"
+        )
     train = len(_limited(dataset.rows("train"), config.data.limit, config.seed))
     if train < config.batch_size:
         raise ConfigError(
