@@ -84,7 +84,7 @@ def make_dataset(
             "train" if k < 7 else "validation" if k < 9 else "test"
             for k in (np.arange(sessions) // len(classes)) % 10
         ],
-        "content_hash": [str(number) for number in range(sessions)],
+        "content_hash": [f"{seed}-{number}" for number in range(sessions)],
         **dict.fromkeys(("tunnel", "outer_source", "outer_destination"), [None] * sessions),
         "depth": np.zeros(sessions, np.uint8),
         **dict.fromkeys(("icmp_type", "icmp_code"), [None] * sessions),

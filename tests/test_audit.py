@@ -193,3 +193,5 @@ def test_data_that_cannot_be_audited_is_refused(tmp_path):
     dataset = make_dataset(tmp_path / "small", sessions=6)
     with pytest.raises(DatasetError, match="no sessions in split 'test'"):
         audit_dataset(dataset)
+    with pytest.raises(DatasetError, match="of class Benign alone"):
+        audit_dataset(make_dataset(tmp_path / "one", classes=["Chat"]), "binary")

@@ -15,10 +15,10 @@ from small_dataset import CLASSES, make_dataset, tiny_config
 from xai_traffic.cli import main
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.answers import answers, needs_features
+from xai_traffic.evaluation.answers import answers, asks_unknown, needs_features
 from xai_traffic.evaluation.calibrate import calibrate, of_learnt_labels, write_calibration
 from xai_traffic.evaluation.classify import classify
-from xai_traffic.evaluation.evaluate import judge_split
+from xai_traffic.evaluation.evaluate import judge_split, own_dataset
 from xai_traffic.evaluation.unknown_scores import SCORES
 from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
@@ -116,10 +116,23 @@ def test_a_calibration_of_something_else_is_refused(run):
         with pytest.raises(RunError, match=f"another {what} .* `xai-traffic calibrate"):
             load_run(run.path)
         assert load_run(run.path, calibrated=False).calibration is None
-    for damage in ("{", "[]", json.dumps({**made.record, "temperature": 0}), '{"schema": 9}'):
+    rules = {key: made.record[key] for key in ("sets", "unknown")}
+    for damage in (
+        "{",
+        "[]",
+        json.dumps({**made.record, "temperature": 0}),
+        '{"schema": 9}',
+        json.dumps({**made.record, "sets": {"coverage": 0.9}}),
+        json.dumps({**made.record, "sets": {**rules["sets"], "thresholds": {"Chat": "0.5"}}}),
+        json.dumps({**made.record, "unknown": {**rules["unknown"], "threshold": "NaN"}}),
+        json.dumps({**made.record, "unknown": {**rules["unknown"], "on": "yes"}}),
+    ):
         path.write_text(damage)
         with pytest.raises(RunError, match="calibration.json cannot be read"):
             load_run(run.path)
+    path.write_text(json.dumps({**made.record, "unknown": {**rules["unknown"], "score": "magic"}}))
+    with pytest.raises(RunError, match="unknown score 'magic'"):
+        asks_unknown(load_run(run.path), None)
     assert main(["calibrate", str(run.path)]) == 0  # mends it
     assert load_run(run.path).calibration.temperature == made.temperature
     # A rule on features whose file is gone is not applied without them.
@@ -192,6 +205,13 @@ def test_another_networks_sessions_calibrate_as_well(run, tmp_path, capsys):
         assert main(["calibrate", str(run.path), "--data", str(data.path), *options]) == 1
         assert told in capsys.readouterr().err
     assert json.loads((run.path / "calibration.json").read_text()) == record
+
+
+def test_a_dataset_that_was_moved_is_the_runs_own(run, tmp_path):
+    moved = open_dataset(shutil.copytree(own_dataset(run).path, tmp_path / "moved"))
+    found = calibrate(run, moved, unknown="mahalanobis")
+    assert found.record["own_dataset"] and found.record["unknown"]["on"]
+    assert found.temperature == calibrate(run, unknown="mahalanobis").temperature
 
 
 def test_open_set_knows_the_class_that_was_left_out(run, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from xai_traffic.cli import main
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.calibrate import calibrate, write_calibration
 from xai_traffic.evaluation.classify import classify
+from xai_traffic.report.comments import parse_comment
 from xai_traffic.report.export import export_run
 from xai_traffic.training.exported import VARIABLES
 from xai_traffic.training.job import manifest_sha256
@@ -54,6 +56,33 @@ def test_it_judges_as_the_run_does(made, tmp_path):
     export_run(made / "out", tmp_path / "again")
     for name in (VARIABLES, "config.json", "calibration.json", "dataset.json"):
         assert (tmp_path / "again" / name).read_bytes() == (made / "out" / name).read_bytes()
+
+
+def test_what_classify_calls_unknown_is_explained_as_such(made, tmp_path, capsys):
+    copy = shutil.copytree(made / "out", tmp_path / "copy")
+    record = json.loads((copy / "calibration.json").read_text())
+    said = list(classify(load_run(copy), str(write_capture(tmp_path / "a.pcap")), unknown=True))
+    scores = sorted(verdict["unknown_score"] for verdict in said)
+    record["unknown"] |= {"on": True, "threshold": (scores[0] + scores[-1]) / 2}
+    (copy / "calibration.json").write_text(json.dumps(record))
+    command = ["explain", str(copy), str(tmp_path / "a.pcap"), "--out", str(tmp_path / "why")]
+    assert main([*command, "--methods", "gradient_x_input"]) == 0
+    wanted = {verdict["session"]: verdict for verdict in classify(load_run(copy), command[2])}
+    lines = (tmp_path / "why" / "explanations.jsonl").read_text().splitlines()
+    kinds = set()
+    for line in map(json.loads, lines):
+        own = wanted[line["session"]]
+        for key in ("label", "nearest_label", "unknown_score", "prediction_set"):
+            assert line[key] == own[key]
+        assert line["target"] == own["nearest_label"]
+        kinds.add(line["label"])
+    assert "unknown" in kinds and len(kinds) > 1
+    page = (tmp_path / "why" / "report.html").read_text()
+    assert "unknown, nearest " in page and "unknown\u00a0" in page
+    frames = Path(tmp_path / "why" / "annotated.pcapng").read_bytes()
+    assert b'verdict "unknown", nearest "' in frames
+    told = parse_comment(frames[frames.index(b"xai-traffic: verdict") :].decode("latin-1"))
+    assert told["label"] in kinds
 
 
 def test_it_is_small_and_tells_nothing_of_where_it_was_made(made):

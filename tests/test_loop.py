@@ -210,6 +210,12 @@ def test_config_that_does_not_fit_is_refused_before_anything_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_one_class_alone_teaches_nothing(tmp_path):
+    dataset = make_dataset(tmp_path / "dataset", classes=CLASSES[:1])
+    with pytest.raises(ConfigError, match="all training sessions are of class Benign"):
+        train(tiny_config(dataset, task="binary"), tmp_path / "run")
+
+
 def test_permuted_labels_keep_their_number_in_each_split_and_are_the_seeds():
     labels, splits = np.arange(300) % 3, (np.arange(100), np.arange(100, 180))
     permuted = permuted_labels(labels, splits, seed=1)

@@ -86,8 +86,11 @@ def _run(options, _) -> int:
 
 def _show(found: dict, stream) -> None:
     """Print the ranked fields, what the splits share, and what the audit proposes."""
+    for reason in found["leaky"]:
+        log.warning("%s is LEAKY: %s", printable(found["dataset"]), printable(reason))
     show_table(
-        f"{found['task']}: accuracy of a majority rule on one field alone; "
+        f"{found['task']}{', LEAKY' * bool(found['leaky'])}: accuracy of a majority rule on one "
+        "field alone; "
         f"the most frequent class gives {found['baseline']:.4f}, guessing {found['chance']:.4f}",
         COLUMNS,
         [

@@ -194,7 +194,10 @@ def show_explanations(result: dict, stream=None) -> None:
     from xai_traffic.explain import METRICS
 
     methods = result["methods"]
-    about = f"explanations of {result['sessions']} of {result['of']} sessions of {result['split']}"
+    about = (
+        f"explanations of {result['sessions']} of {result['of']} sessions of {result['split']}"
+        + ", LEAKY" * bool(result["leaky"])
+    )
     grades = ("PASS", "WARN", "FAIL")
     show_table(
         f"{about}: cards of those of 3 packets and more, per cent",
@@ -221,6 +224,8 @@ def show_explanations(result: dict, stream=None) -> None:
             ],
             stream=stream,
         )
+    for reason in result["leaky"]:
+        log.warning("LEAKY: %s", reason)
 
 
 def _interval(found: dict | None) -> str:

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.bootstrap import intervals
+from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.representatives import Representatives, representatives
 from xai_traffic.evaluation.split_shares import MethodShares, SplitShares, explain_split
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -42,7 +43,8 @@ def aggregate(
 
     Returns:
         run, step, model, dataset, split, mask: what was explained.
-        sessions, of: how many, and how many the split has. unit: what intervals draw together.
+        sessions, of: how many, and how many the split has. leaky: why it is LEAKY, if it is.
+        unit: what intervals draw together.
         seed: of draws and intervals.
         methods: their names, the leading one first. never_judged: classes without a verdict.
         classes: by the verdict, those of most sessions first, see `class_aggregates`.
@@ -62,6 +64,7 @@ def aggregate(
         "sessions": len(shares.rows),
         "of": len(dataset.rows(split)),
         "unit": unit_name(dataset),
+        "leaky": leaks_of(run, split, dataset),
         "seed": seed,
         "methods": list(shares.methods),
         "never_judged": [name for name in run.classes if name not in classes],

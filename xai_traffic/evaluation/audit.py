@@ -94,6 +94,7 @@ def audit_dataset(
         "mask": dataset.rules.mask,
         "rule": dataset.rules.rule,
         "split": dataset.manifest.get("split"),
+        "leaky": dataset.leaky(task),
         "seed": seed,
         "sessions": {split: len(getattr(audited, split)) for split in SPLITS},
         "of": {split: len(dataset.rows(split)) for split in SPLITS},

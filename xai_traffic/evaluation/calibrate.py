@@ -20,6 +20,7 @@ from xai_traffic.evaluation.calibration import expected_calibration_error
 from xai_traffic.evaluation.classify import judge_further
 from xai_traffic.evaluation.conformal import conformal_thresholds
 from xai_traffic.evaluation.evaluate import judge_split, own_dataset
+from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.proper_scores import brier, negative_log_likelihood
 from xai_traffic.evaluation.temperature import COLDEST, HOTTEST, fit_temperature
 from xai_traffic.evaluation.unknown_scores import (
@@ -117,7 +118,7 @@ def calibrate(
         "task": run.task,
         "classes": list(run.classes),
         "learnt": [run.classes[k] for k in learnt],
-        "leaky": dataset.leaky(run.task),
+        "leaky": leaks_of(run, "validation", dataset),
         "temperature": temperature,
     }
     before = Calibration({"temperature": 1.0})

@@ -15,6 +15,7 @@ from xai_traffic.errors import RunError
 from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.classify import judge, judge_further
 from xai_traffic.evaluation.confidence import assess_confidence
+from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -93,7 +94,7 @@ def asked(run: Run, split: str, dataset: Dataset) -> dict:
         "split": split,
         "task": run.task,
         "mask": dataset.rules.mask,
-        "leaky": dataset.leaky(run.task),
+        "leaky": leaks_of(run, split, dataset),
     }
 
 

@@ -15,6 +15,7 @@ from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.bootstrap import interval, widened
 from xai_traffic.evaluation.evaluate import check_rules
+from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
@@ -57,11 +58,11 @@ def explanation_metrics(
         seed: of that draw and of the controls.
 
     Returns:
-        What was measured of what, what a `unit` of the intervals is, and `methods`: by name,
-        controls among them, `metrics` with mean, `low` and `high` (95 % by bootstrap) and how many
-        sessions have one, and `cards`, the part with PASS, WARN and FAIL of the sessions of at
-        least 3 packets, by all metrics but `explain.AGAIN`, how many they are, and `passed`, the
-        first with its interval.
+        What was measured of what, whether that is LEAKY, what a `unit` of the intervals is, and
+        `methods`: by name, controls among them, `metrics` with mean, `low` and `high` (95 % by
+        bootstrap) and how many sessions have one, and `cards`, the part with PASS, WARN and FAIL of
+        the sessions of at least 3 packets, by all metrics but `explain.AGAIN`, how many they are,
+        and `passed`, the first with its interval.
 
     Raises:
         RunError: the data was read by other rules or not as tiles, the split is empty, the limit is
@@ -110,6 +111,7 @@ def explanation_metrics(
         "sessions": len(rows),
         "of": len(dataset.rows(split)),
         "unit": unit_name(dataset),
+        "leaky": leaks_of(run, split, dataset),
         "seed": seed,
         "methods": {
             method: {

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 from typing import Any
 
-from xai_traffic.data.folder import MANIFEST
 from xai_traffic.data.split import SPLITS
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.overlap import training_manifest
 from xai_traffic.evaluation.run_summary import RunSummary, read_json, summarise_run
 from xai_traffic.training.calibration import CALIBRATION, FEATURES
 from xai_traffic.training.exported import VARIABLES
 from xai_traffic.training.run import CONFIG, READING
 
-AUDIT, DATASET, NOTES = "audit.json", "dataset.json", "notes.md"
-"""Of a run's folder: the audit of its dataset, a copy of its manifest (see report/export.py),
-and what its makers say of it in Markdown."""
+AUDIT, NOTES = "audit.json", "notes.md"
+"""Of a run's folder: the audit of its dataset, and what its makers say of it in Markdown."""
 
 KINDS = ("evaluation", "forged", "open-set", "explanations")
 """What is measured of a split, by the beginning of its file's name."""
@@ -70,6 +68,14 @@ class RunRecord:
             found += own["leaky"]
         return list(dict.fromkeys(found))
 
+    @property
+    def measured_elsewhere(self) -> bool:
+        """Whether an evaluation is of another dataset than it was trained on."""
+        measured = self.measured["evaluation"].values()
+        return any(
+            own.get("manifest_sha256", self.summary.data) != self.summary.data for own in measured
+        )
+
     def stale(self, own: dict[str, Any]) -> str:
         """Say why a measurement is not of the run as it is now, "" where it is.
 
@@ -102,7 +108,7 @@ def read_run_record(path: pathlib.Path) -> RunRecord:
     try:
         record = RunRecord(
             summary=summary,
-            manifest=_manifest(summary),
+            manifest=training_manifest(path, summary.reading["dataset"]),
             calibration=read_json(path / CALIBRATION),
             measured=measured,
             audit=read_json(path / AUDIT),
@@ -120,19 +126,3 @@ def file_facts(path: pathlib.Path) -> tuple[str, int, str]:
     with open(path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return path.name, path.stat().st_size, digest
-
-
-def _manifest(summary: RunSummary) -> dict[str, Any] | None:
-    """Return the manifest that the run was trained under: its own copy, or the dataset's."""
-    for path in (
-        summary.path / DATASET,
-        pathlib.Path(summary.reading["dataset"]["path"]) / MANIFEST,
-    ):
-        try:
-            manifest = read_json(path)
-        except RunError:
-            continue  # a dataset that is being made anew, or no dataset at all
-        text = json.dumps(manifest, sort_keys=True).encode()
-        if manifest is not None and hashlib.sha256(text).hexdigest() == summary.data:
-            return manifest
-    return None

@@ -46,6 +46,9 @@ def write_aggregate_figures(found: Mapping[str, Any], folder: pathlib.Path) -> l
                 figures[f"{number:02d}-{method}"] = class_bars(name, own, method)
     paths = []
     for stem, figure in progress(figures.items(), "draw"):
+        if found["leaky"]:
+            said = f"LEAKY: not what split {found['split']} promises"
+            figure.supxlabel(said, color="#b00020", parse_math=False)
         paths.append(folder / f"{stem}.png")
         figure.savefig(paths[-1], dpi=DPI)
     return paths

@@ -87,6 +87,10 @@ def _resource(name: str) -> str:
 
 
 def _summary(found: Mapping[str, Any]) -> str:
+    leaky = "".join(
+        f" <strong>LEAKY, not what its split says: {text(reason)}.</strong>"
+        for reason in found["leaky"]
+    )
     drawn = f", drawn from {found['of']:,}," if found["sessions"] < found["of"] else ""
     right = sum(own["right"] for own in found["classes"].values())
     wrong = sum(own["wrong"] for own in found["classes"].values())
@@ -94,7 +98,7 @@ def _summary(found: Mapping[str, Any]) -> str:
     return (
         f"{count(found['sessions'], 'session')} of split {text(found['split'])}{drawn} judged by "
         f"{text(found['model'])} and explained by {_methods(found['methods'])}, summed up for "
-        f"{count(len(found['classes']), 'verdict')}.{judged}"
+        f"{count(len(found['classes']), 'verdict')}.{judged}{leaky}"
     )
 
 

@@ -69,7 +69,10 @@ def _summary(found: dict[str, Any]) -> str:
 
 def _findings(found: dict[str, Any]) -> list[str]:
     """Say in sentences what a reader must not miss."""
-    findings = []
+    findings = [
+        f"<strong>LEAKY</strong>, numbers are not what the split says: {text(reason)}."
+        for reason in found["leaky"]
+    ]
     for verdict, words in (
         ("identifier", "The identifier that tells most is"),
         ("artefact", "The artefact that tells most is"),

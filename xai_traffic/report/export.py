@@ -19,9 +19,9 @@ import shutil
 from typing import Any
 
 from xai_traffic.errors import RunError
+from xai_traffic.evaluation.overlap import MANIFEST_COPY
 from xai_traffic.evaluation.run_record import (
     AUDIT,
-    DATASET,
     KINDS,
     NOTES,
     RunRecord,
@@ -80,7 +80,7 @@ def _write_told(new: pathlib.Path, record: RunRecord) -> None:
         if (source / name).exists():
             shutil.copyfile(source / name, new / name)
     if record.manifest is not None:
-        write_json(new / DATASET, record.manifest)
+        write_json(new / MANIFEST_COPY, record.manifest)
     if record.audit is not None:
         write_json(new / AUDIT, _told_of_audit(record.audit))
 
@@ -119,7 +119,18 @@ def _check_free(out: pathlib.Path, overwrite: bool) -> None:
     if not overwrite:
         raise RunError(f"{out} exists: choose another --out, or add --overwrite")
     measured = tuple(f"{kind}-" for kind in KINDS)
-    known = {CONFIG, READING, RESULT, CALIBRATION, FEATURES, NOTES, DATASET, AUDIT, VARIABLES, CARD}
+    known = {
+        CONFIG,
+        READING,
+        RESULT,
+        CALIBRATION,
+        FEATURES,
+        NOTES,
+        MANIFEST_COPY,
+        AUDIT,
+        VARIABLES,
+        CARD,
+    }
     names = {entry.name for entry in out.iterdir()} if out.is_dir() else {""}
     others = {name for name in names - known if not name.startswith(measured)}
     if out.is_symlink() or others or (names and VARIABLES not in names):

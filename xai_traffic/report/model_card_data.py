@@ -179,7 +179,9 @@ def evaluation_data(record: RunRecord) -> list[str]:
         return [*lines, "What training and test share: *not at hand*.", ""]
     sizes = leaks["sessions"]
     lines += [
-        "Sessions in the splits: " + ", ".join(f"{name} {sizes[name]:,}" for name in SPLITS) + ".",
+        "Sessions in the splits of the dataset that it was trained on: "
+        + ", ".join(f"{name} {sizes[name]:,}" for name in SPLITS)
+        + ".",
         "",
     ]
     if not sizes["test"]:
@@ -193,5 +195,7 @@ def evaluation_data(record: RunRecord) -> list[str]:
         for kind, found in leaks["shared"].items()
     ]
     if not record.leaky:
-        lines += ["By its own key the split does not leak.", ""]
+        lines += ["By its own key that split does not leak.", ""]
+    elif not any(leaks["leaky"].values()) and not record.measured_elsewhere:
+        lines += ["The split was changed since; what follows is as it was made.", ""]
     return [*lines, *table(("shared with training", "test sessions", "part"), rows)]
