@@ -47,7 +47,7 @@ def pretend(dataset, classes=CLASSES, *, path=pathlib.Path("run"), task="multicl
         task=task,
         rules=ReadingRules(**rules),
         classes=list(classes),
-        dataset={"manifest_sha256": manifest_sha256(dataset)},
+        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset)},
         logits=logits,
         probabilities=lambda logits: softmax(logits, axis=-1),
         predict=lambda images: softmax(logits(images), axis=-1),

@@ -53,7 +53,7 @@ def reads_ttl(dataset, path=pathlib.Path("run")):
         task="multiclass",
         rules=dataset.rules,
         classes=list(classes),
-        dataset={"manifest_sha256": manifest_sha256(dataset)},
+        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset)},
         predict=predict,
         step=7,
     )
