@@ -234,6 +234,22 @@ def test_open_set_knows_the_class_that_was_left_out(run, capsys):
         assert name in output.err
 
 
+def test_open_set_measures_the_rule_that_the_run_has(run, capsys):
+    assert main(["calibrate", str(run.path), "--unknown", "energy", "--accept", "60"]) == 0
+    assert main(["evaluate", str(run.path), "--open-set", "--json"]) == 0
+    capsys.readouterr()
+    rule = load_run(run.path).calibration.record["unknown"]
+    found = json.loads((run.path / "open-set-test.json").read_text())
+    assert found["accept"] == 0.6
+    assert found["scores"]["energy"]["rule"]["threshold"] == pytest.approx(rule["threshold"])
+    card = (run.path / "model_card.md").read_text()
+    passes = f"{100 * found['scores']['energy']['rule']['unknown']['mean']:.2f} %"
+    assert f"it let {passes}" in card and "another calibration" not in card
+    assert main(["calibrate", str(run.path), "--unknown", "energy", "--accept", "90"]) == 0
+    card = (run.path / "model_card.md").read_text()
+    assert "made under another calibration" in card and "is not measured here" in card
+
+
 def test_leaky_is_said_of_a_calibration_and_of_an_open_set(run, monkeypatch, capsys):
     monkeypatch.setattr(Dataset, "leaky", lambda self, task: ["2 clients are shared"])
     drawn = []

@@ -112,8 +112,9 @@ def test_the_commands_write_it_and_every_score_has_its_interval(run, trained, tm
     # A calibration that changed since makes the evaluation an old one.
     calibration = run / "calibration.json"
     record = json.loads(calibration.read_text())
-    calibration.write_text(json.dumps({**record, "temperature": 3.5}))
-    assert "made under another calibration than the run has now" in write_model_card(run)[0]
+    for changed in ({"temperature": 3.5}, {"sets": {**record["sets"], "coverage": 0.5}}):
+        calibration.write_text(json.dumps({**record, **changed}))
+        assert "made under another calibration than the run has now" in write_model_card(run)[0]
     # The audit is remembered, and one of another dataset refused.
     other = {**found, "manifest_sha256": "0" * 64}
     (audit / "audit.json").write_text(json.dumps(other))

@@ -68,7 +68,8 @@ def evaluate_open_set(
         `unit`, and `scores`. Of each score: `auroc`, `fpr_at_95` (part of the unknown
         accepted where 95 per cent of the known are) and `oscr`, each with its interval;
         `auroc_per_class` of the unknown; `rule`, the parts of `known` and `unknown` that the
-        threshold accepts which accepts `accept` of the validation split; and the curves `roc` and
+        threshold accepts which accepts `accept` of the validation split, both as the run's
+        calibration has them; and the curves `roc` and
         `oscr_curve` as lists of points.
 
     Raises:
@@ -93,13 +94,17 @@ def evaluate_open_set(
     fitted = training_features(run, dataset, seed)
     units = [units_of(dataset, sides.known), units_of(sides.source, sides.unknown)]
     names = np.array(sides.source.table["label"].take(sides.unknown).to_pylist())
+    rule = run.calibration.record["unknown"] if run.calibration else None
+    accept = rule["accept"] if rule else ACCEPT / 100
     scores = {}
     for name in SCORES:
         compare = fit_features(name, *fitted) if name in FEATURES else None
         known = known_scores(name, known_learnt, features, compare)
         unknown = known_scores(name, strange[0][:, learnt], strange[1], compare)
         held = known_scores(name, held_logits[:, learnt], held_features, compare)
-        threshold = acceptance_threshold(held, ACCEPT / 100)
+        threshold = acceptance_threshold(held, accept)
+        if rule and name == rule["score"] and rule["threshold"] is not None:
+            threshold = rule["threshold"]  # the run's own, of whatever dataset it is
         of_score, accuracy = _metrics(known, unknown, right, names, threshold, units, seed)
         scores[name] = {
             **of_score,
@@ -117,7 +122,7 @@ def evaluate_open_set(
         },
         "unknown": {"sessions": len(names), "classes": sides.counts},
         "accuracy": accuracy,
-        "accept": ACCEPT / 100,
+        "accept": accept,
         "scores": scores,
     }
 

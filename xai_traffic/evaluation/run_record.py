@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import pathlib
 from typing import Any
 
@@ -86,11 +87,25 @@ class RunRecord:
             return f"of step {own['step']}, and the run is at step {self.summary.best_step}"
         if own.get("manifest_sha256", self.summary.data) != self.summary.data:
             return "on another dataset than it was trained on"
-        if "confidence" in own:
-            now = self.calibration and self.calibration["temperature"]
-            if own["confidence"]["temperature"] != now:
-                return "made under another calibration than the run has now"
+        if self._of_another_calibration(own):
+            return "made under another calibration than the run has now"
         return ""
+
+    def _of_another_calibration(self, own: dict[str, Any]) -> bool:
+        now = self.calibration
+        if "confidence" in own:
+            sets = own["confidence"].get("sets")
+            promised = now and now["sets"]["coverage"]
+            return own["confidence"]["temperature"] != (now and now["temperature"]) or (
+                sets is not None and sets["promised"] != promised
+            )
+        if "unknown_dataset" in own and now and now["unknown"]["score"] in own["scores"]:
+            then = own["scores"][now["unknown"]["score"]]["rule"]["threshold"]
+            limits = [
+                math.inf if one is None else one for one in (then, now["unknown"]["threshold"])
+            ]
+            return not math.isclose(*limits, rel_tol=1e-6)
+        return False
 
 
 def read_run_record(path: pathlib.Path) -> RunRecord:

@@ -89,7 +89,7 @@ def _unseen_classes(record: RunRecord) -> Iterator[str]:
         found = [
             own["scores"][rule["score"]]["rule"]["unknown"]
             for own in record.measured["open-set"].values()
-            if rule["score"] in own["scores"]
+            if rule["score"] in own["scores"] and not record.stale(own)
         ]
         measured = (
             f"of classes left out it let {percent(found[0])} pass as known"
