@@ -251,8 +251,7 @@ def _shown(found: dict | None, signed: bool = False) -> str:
     if found["low"] is None:
         return f"{100 * found['mean']:{sign}.1f}"
     low, high = 100 * found["low"], 100 * found["high"]
-    if not signed:
-        low, high = max(low, 0.0), min(high, 100.0)
+    low, high = max(low, -100.0 if signed else 0.0), min(high, 100.0)
     return f"{100 * found['mean']:{sign}.1f} ({low:{sign}.1f}, {high:{sign}.1f})"
 
 
