@@ -124,6 +124,8 @@ def test_a_mean_over_classes_is_no_surer_than_its_rarest_class():
         assert (found["low"], found["high"]) == pytest.approx(ends, abs=0.01)
     apart = Draws(labels, np.arange(1002), 2).difference(labels, said)["macro_f1"]
     assert apart["low"] < -0.4 and apart["high"] < 0.51
+    same = Draws(labels, np.arange(1002), 2).difference(labels, labels)["macro_f1"]
+    assert same == {"value": 0, "low": 0, "high": 0}
 
 
 @pytest.mark.parametrize(("units", "least"), [(4, 0.85), (6, 0.88), (20, 0.9)])

@@ -217,12 +217,15 @@ class Draws:
         Args:
             found: of `_interval`.
             own: the classes' parts, float [K], NaN where a class is not there.
-            least: what a part can be; 1 at most. Of differences, -1, only the rare classes count.
+            least: what a part can be; 1 at most. Of differences, -1, only rare classes of which
+                there is one count.
         """
         if found["value"] is None or self.count < FEWEST:
             return found
         there, size = np.isfinite(own) & (self._units_of > 0), np.isfinite(own).sum()
         rare = there & (self._units_of < FEWEST)
+        if least < 0:
+            rare &= own != 0
         down, up = list(own[rare] - least), list(1 - own[rare])
         if least == 0:
             for value, ends in ((1, down), (0, up)):
