@@ -28,6 +28,7 @@ from xai_traffic.report.aggregate_page import render
 from xai_traffic.report.aggregates import aggregate_run, redact_aggregate
 from xai_traffic.report.markup import content_hash
 from xai_traffic.report.pseudonyms import Pseudonyms
+from xai_traffic.training.calibration import Calibration
 
 METHODS = ("gradient_x_input", "grad_cam")
 
@@ -218,6 +219,19 @@ def test_representatives_of_a_draw_stand_for_all():
     found = representatives(some_groups(), most=3, compared=20)
     assert found.stand_for.sum() == pytest.approx(1)
     assert found.atypical[0] == 90 or 90 in found.typical
+
+
+def test_sums_are_called_leaky_and_told_by_calibrated_probabilities(found, run, dataset, shares):
+    assert found["leaky"] == [] and "LEAKY" not in render(found)
+    assert "LEAKY, not what its split says: a &lt;b&gt;." in render({**found, "leaky": ["a <b>"]})
+    best = run.predict(dataset.images(shares.rows)).max(-1)
+    np.testing.assert_allclose(shares.probabilities, best, rtol=1e-5)
+    flat = dataclasses.replace(run, calibration=Calibration({"temperature": 5.0}))
+    less = explain_split(flat, dataset, "test", METHODS[:1], limit=4)
+    np.testing.assert_allclose(
+        less.probabilities, flat.predict(dataset.images(less.rows)).max(-1), rtol=1e-5
+    )
+    assert less.probabilities.max() < best.max()
 
 
 def test_the_page_links_nowhere_and_holds_nothing_raw(written):

@@ -82,6 +82,14 @@ def test_hostile_names_and_values_are_text(found):
     assert "&lt;b onclick=alert(1)&gt;" in page and "&lt;script&gt;" in page
 
 
+def test_leaky_is_the_first_that_is_said(found):
+    assert found["leaky"] == [] and "LEAKY" not in render(found)
+    page = render({**found, "leaky": ["9 clients <b> in two splits"]})
+    assert (
+        "<strong>LEAKY</strong>, numbers are not what the split says: 9 clients &lt;b&gt;" in page
+    )
+
+
 def test_of_a_run_shares_and_drops_stand_side_by_side(found):
     run = found["run"]
     assert sum(row["share"] for row in run["fields"]) == pytest.approx(1, abs=1e-6)

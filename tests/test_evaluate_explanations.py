@@ -1,6 +1,7 @@
 """How far the explanations of a split may be believed: means, intervals, cards and controls."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from explained_run import CLASSES, make_run, write_capture
 
 from xai_traffic import explain
 from xai_traffic.capture.rules import ReadingRules
+from xai_traffic.cli.evaluate import show_explanations
 from xai_traffic.data.build import convert
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import RunError
@@ -88,6 +90,12 @@ def test_the_interval_is_that_of_the_mean():
     assert found["sessions"] == 400 and found["mean"] == pytest.approx(np.nanmean(values))
     assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / 20, rel=0.15)
     assert interval(np.array([np.nan]))["mean"] is None
+
+
+def test_tables_go_where_they_are_wanted(result, capsys, caplog):
+    show_explanations({**result, "leaky": ["shared <b>"]}, sys.stderr)
+    told = capsys.readouterr()
+    assert not told.out and told.err.count("LEAKY") >= 2 and "LEAKY: shared <b>" in caplog.text
 
 
 def test_data_that_cannot_be_explained_is_refused(run, dataset):

@@ -85,6 +85,13 @@ def test_what_classify_calls_unknown_is_explained_as_such(made, tmp_path, capsys
     assert told["label"] in kinds
 
 
+def test_any_folder_of_that_name_is_not_its_dataset(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dataset").mkdir()  # of captures, say
+    assert main(["evaluate", str(made / "out")]) == 1
+    assert "is not here: put it there, or name another one with --data" in capsys.readouterr().err
+
+
 def test_it_is_small_and_tells_nothing_of_where_it_was_made(made):
     out = made / "out"
     names = {entry.name for entry in out.iterdir()}
