@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from explained_run import write_capture
 from small_dataset import make_dataset, tiny_config
@@ -77,6 +78,8 @@ def test_what_classify_calls_unknown_is_explained_as_such(made, tmp_path, capsys
         assert line["target"] == own["nearest_label"]
         kinds.add(line["label"])
     assert "unknown" in kinds and len(kinds) > 1
+    table = pq.read_table(tmp_path / "why" / "explanations.parquet")
+    assert "unknown" not in table["target"].to_pylist() and "unknown" in table["label"].to_pylist()
     page = (tmp_path / "why" / "report.html").read_text()
     assert "unknown, nearest " in page and "unknown\u00a0" in page
     frames = Path(tmp_path / "why" / "annotated.pcapng").read_bytes()

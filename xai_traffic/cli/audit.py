@@ -90,8 +90,8 @@ def _show(found: dict, stream) -> None:
         log.warning("%s is LEAKY: %s", printable(found["dataset"]), printable(reason))
     show_table(
         f"{found['task']}{', LEAKY' * bool(found['leaky'])}: accuracy of a majority rule on one "
-        "field alone; "
-        f"the most frequent class gives {found['baseline']:.4f}, guessing {found['chance']:.4f}",
+        f"field alone; the most frequent class gives {found['baseline']:.4f}, "
+        f"guessing {found['chance']:.4f}",
         COLUMNS,
         [
             (

@@ -20,8 +20,8 @@ def add(verbs) -> None:
         "the best of the scores that may be compared: same task, same sessions. Below it, runs "
         "that differ in the seed only: mean ± standard deviation; and runs that judged the same "
         "sessions, each against the best of them, with paired 95 % intervals by bootstrap over "
-        "what the split keeps together, and p by McNemar's exact test, where "
-        "units have several sessions by all changes of sign of what each of them differs in.",
+        "what the split keeps together, and p by McNemar's exact test; where captures or hosts are "
+        "drawn, by all changes of sign of how many sessions each of them differs in.",
     )
     verb.add_argument(
         "runs", nargs="+", metavar="RUN", help="a run, `default`, or a folder that holds runs"

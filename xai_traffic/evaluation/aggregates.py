@@ -44,8 +44,7 @@ def aggregate(
     Returns:
         run, step, model, dataset, split, mask: what was explained.
         sessions, of: how many, and how many the split has. leaky: why it is LEAKY, if it is.
-        unit: what intervals draw together.
-        seed: of draws and intervals.
+        unit: what intervals draw together. seed: of draws and intervals.
         methods: their names, the leading one first. never_judged: classes without a verdict.
         classes: by the verdict, those of most sessions first, see `class_aggregates`.
 

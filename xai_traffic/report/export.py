@@ -119,18 +119,8 @@ def _check_free(out: pathlib.Path, overwrite: bool) -> None:
     if not overwrite:
         raise RunError(f"{out} exists: choose another --out, or add --overwrite")
     measured = tuple(f"{kind}-" for kind in KINDS)
-    known = {
-        CONFIG,
-        READING,
-        RESULT,
-        CALIBRATION,
-        FEATURES,
-        NOTES,
-        MANIFEST_COPY,
-        AUDIT,
-        VARIABLES,
-        CARD,
-    }
+    known = {CONFIG, READING, RESULT, CALIBRATION, FEATURES, VARIABLES}
+    known |= {MANIFEST_COPY, AUDIT, NOTES, CARD}
     names = {entry.name for entry in out.iterdir()} if out.is_dir() else {""}
     others = {name for name in names - known if not name.startswith(measured)}
     if out.is_symlink() or others or (names and VARIABLES not in names):

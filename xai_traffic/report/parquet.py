@@ -2,9 +2,9 @@
 
 One row a packet, of each session and method, in the order of the lines:
 
-    capture, session, community_id, first_time, label, probability, truth    of the session
-    method, completeness_error, grade                                        of its explanation
-    packet, frame, offset, direction, description, share, net                of the packet
+    capture, session, community_id, first_time, label, probability, truth, target   of the session
+    method, completeness_error, grade                               of its explanation
+    packet, frame, offset, direction, description, share, net       of the packet
     fields    its largest fields: list of {field, start, end, share}
 
 Names and values are those of the lines, see `jsonl.py`; `grade` is the card's. Text from captures
@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         ("label", pa.string()),
         ("probability", pa.float64()),
         ("truth", pa.string()),
+        ("target", pa.string()),
         ("method", pa.string()),
         ("completeness_error", pa.float64()),
         ("grade", pa.string()),
@@ -57,7 +58,7 @@ SCHEMA = pa.schema(
         ("fields", pa.list_(_FIELD)),
     ]
 )
-_OF_SESSION = ("capture", "session", "community_id", "label", "probability", "truth")
+_OF_SESSION = ("capture", "session", "community_id", "label", "probability", "truth", "target")
 
 
 def write_parquet(lines: pathlib.Path, out: pathlib.Path) -> None:
