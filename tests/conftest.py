@@ -1,8 +1,9 @@
-"""Shared by all tests: eight fake devices, and the folder of real captures."""
+"""Shared by all tests: eight fake devices, the folder of real captures, a disk to fill."""
 
 import logging
 import os
 import pathlib
+import subprocess
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -38,3 +39,17 @@ def captures() -> pathlib.Path:
     if not CAPTURES.is_dir():
         pytest.skip(f"no captures at {CAPTURES}: set XAI_TRAFFIC_CAPTURES")
     return CAPTURES
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of a few MiB; only a privileged user can."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small file system cannot be mounted without privileges")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

@@ -150,20 +150,6 @@ def test_interruption_gives_the_signals_back():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a file system of a few MiB; only a privileged user can."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small file system cannot be mounted without privileges")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_full_disk_leaves_the_last_checkpoint_whole(training, small_disk):
     expected = training("straight", 1, "--config.epochs=8").finish()
     full = training(small_disk / "run", 1, "--config.epochs=8")

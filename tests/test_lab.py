@@ -195,6 +195,14 @@ def test_the_first_six_families_stay_as_they_are(tmp_path):
     assert digest.hexdigest() == "a096db25e38612f0a1cd11026ce142f08c23f1f5cdd4d9d0d448f0b854ac593e"
 
 
+def test_a_full_disk_is_told_with_the_folder(small_disk):
+    with pytest.raises(OSError, match="No space left"):
+        (small_disk / "filler").write_bytes(bytes(9 << 20))
+    with pytest.raises(ConfigError, match=r"disk/lab could not be written: .*No space left"):
+        write_lab(small_disk / "lab", sessions_per_family=2)
+    assert [entry.name for entry in small_disk.iterdir()] == ["filler"]
+
+
 def test_a_folder_that_exists_is_left_alone(lab, tmp_path, monkeypatch):
     before = (lab / NAMES[0]).read_bytes()
     with pytest.raises(ConfigError, match="exists"):

@@ -27,7 +27,8 @@ def whole_folder(
     Args:
         out: the folder to make, with its parents.
         check_free: raises when `out` is in the way; called at once, and again before the exchange.
-        error_class: raised when nothing can be made there.
+        error_class: raised when nothing can be made there, or the disk is full: what a system says
+            of that names no file.
     """
     out = pathlib.Path(os.path.abspath(out))
     check_free()
@@ -44,5 +45,9 @@ def whole_folder(
         if out.exists():
             out.rename(temporary / "old")
         made.rename(out)
+    except OSError as error:
+        if error.filename is not None or isinstance(error, BrokenPipeError):
+            raise
+        raise error_class(f"{out} could not be written: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
