@@ -89,6 +89,8 @@ def test_every_verb_has_help(verb, capsys):
         ["compare", "run", "--json", "--csv"],
         ["convert", "x", "--out", "y", "--tunnels", "both"],
         ["convert", "x", "--out", "y", "--retransmissions", "mark"],
+        ["audit", "data", "--out", "y", "--seed", "-1"],
+        ["calibrate", "run", "--seed", "1.5"],
     ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):

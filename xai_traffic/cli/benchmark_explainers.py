@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 
-from xai_traffic.cli.options import DONE, add_json
+from xai_traffic.cli.options import DONE, add_json, add_seed
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -29,7 +29,7 @@ def add(verbs) -> None:
     )
     verb.add_argument("--methods", metavar="NAME,NAME", help="default: all that suit the model")
     verb.add_argument("--sessions", type=int, metavar="N", help="explained (default: 48)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the sessions")
+    add_seed(verb, "of the sessions (default: 0)")
     add_json(verb)
     verb.set_defaults(run=_run)
 

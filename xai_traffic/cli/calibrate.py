@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from xai_traffic.cli.options import DONE, add_json, renew_card
+from xai_traffic.cli.options import DONE, add_json, add_seed, renew_card
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -46,9 +46,7 @@ def add(verbs) -> None:
         metavar="PERCENT",
         help="sessions of each class whose set of classes holds it (default 90)",
     )
-    verb.add_argument(
-        "--seed", type=int, default=0, help="of the training sessions that features are taken of"
-    )
+    add_seed(verb, "of the training sessions that features are taken of (default: 0)")
     add_json(verb)
     verb.set_defaults(run=_run)
 

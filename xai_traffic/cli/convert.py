@@ -7,7 +7,7 @@ import pathlib
 import signal
 
 from xai_traffic.capture.rule_options import add_reading_rules, chosen_rules
-from xai_traffic.cli.options import DONE, FAILED, add_json, add_list, no_captures
+from xai_traffic.cli.options import DONE, FAILED, add_json, add_list, add_seed, no_captures
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -37,7 +37,7 @@ def add(verbs) -> None:
         "split, drop leaves one of each label in it; such as group:0.9 (default: do not look)",
     )
     verb.add_argument("--labels", metavar="FILE.csv", type=pathlib.Path)
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the split (default 0)")
+    add_seed(verb, "of the split (default 0)")
     verb.add_argument("--overwrite", action="store_true", help="replace DATASET if it exists")
     verb.add_argument(
         "--shard",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from xai_traffic.cli.options import DONE
+from xai_traffic.cli.options import DONE, add_seed
 from xai_traffic.terminal import printable
 
 
@@ -12,7 +12,7 @@ def add(verbs) -> None:
     """Add the verb to the parser of all verbs."""
     verb = verbs.add_parser("demo", help="the whole way on captures it makes itself")
     verb.add_argument("--out", default="demo", metavar="DIR", type=pathlib.Path)
-    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    add_seed(verb, "of captures and training (default: 0)")
     verb.set_defaults(run=_run)
 
 

@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from xai_traffic.capture.rule_options import add_community_id_seed
-from xai_traffic.cli.options import DONE, FAILED, WRONG_USAGE, add_list
+from xai_traffic.cli.options import DONE, FAILED, WRONG_USAGE, add_list, add_seed
 from xai_traffic.terminal import log, printable
 
 
@@ -66,12 +66,7 @@ def add(verbs) -> None:
         metavar="N",
         help="with --aggregate: at most N sessions, drawn at random (default: all)",
     )
-    verb.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="with --aggregate: of that draw and of the intervals (default: 0)",
-    )
+    add_seed(verb, "with --aggregate: of that draw and of the intervals (default: 0)", None)
     add_community_id_seed(verb, "the run's; a dataset keeps its own")
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")

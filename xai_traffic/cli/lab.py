@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from xai_traffic.cli.options import DONE
+from xai_traffic.cli.options import DONE, add_seed
 from xai_traffic.terminal import printable
 
 _DESCRIPTION = """Write labelled captures, evidence.jsonl (which bytes of them tell malicious from
@@ -38,7 +38,7 @@ def add(verbs) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("--out", required=True, metavar="DIR", type=pathlib.Path)
-    verb.add_argument("--seed", type=int, default=0, metavar="N")
+    add_seed(verb, "of what is drawn (default: 0)")
     verb.add_argument(
         "--sessions", type=int, default=80, metavar="N", help="sessions in each capture (80)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from xai_traffic.errors import XaiTrafficError
@@ -19,6 +20,17 @@ def add_list(verb) -> None:
         metavar="FILE",
         help="take more paths from a file, or from standard input (-): one a line, # for comments",
     )
+
+
+def add_seed(verb, of_what: str, default: int | None = 0) -> None:
+    """Add --seed."""
+    verb.add_argument("--seed", type=_seed, default=default, metavar="N", help=of_what)
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
+    return int(text)
 
 
 def renew_card(folder) -> None:
