@@ -14,7 +14,8 @@ NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
 BEST = "best baseline"
 SAID = (
     "%, mean and 95 % interval over seeds (Nadeau and Bengio); of one seed, by bootstrap over what "
-    "the split keeps together; where all seeds have one test, by both"
+    "the split keeps together; where all seeds have one test (zeek's: one class more or less), by "
+    "both"
 )
 
 
@@ -51,7 +52,7 @@ def _baselines(records: list[dict], name: str, title: str) -> str:
     """Return a table of cells by baselines."""
     models = list(dict.fromkeys(r["model"] for r in records if r["kind"] == "baseline"))
     rows = [
-        [cell.title, *_marked({model: _over(own, model, name) for model in models})]
+        [_title(cell, own), *_marked({model: _over(own, model, name) for model in models})]
         for cell, own in _by_cell(records)
     ]
     return f"{title} of baselines, {SAID}\n\n" + table(["cell", *models], rows)
@@ -61,8 +62,12 @@ def _told(cell: Cell, own: list[dict]) -> list[str]:
     """Return what a row begins with: title, test sessions, seeds."""
     sizes = [record["test"] for record in own]
     size = f"{min(sizes):,}" + (f" to {max(sizes):,}" if min(sizes) < max(sizes) else "")
-    leaky = " **LEAKY**" if any(record["leaky"] for record in own) else ""
-    return [cell.title + leaky, size, str(len({record["seed"] for record in own}))]
+    return [_title(cell, own), size, str(len({record["seed"] for record in own}))]
+
+
+def _title(cell: Cell, own: list[dict]) -> str:
+    """Return what a cell asks, marked where sessions of a seed stand on both sides."""
+    return cell.title + (" **LEAKY**" if any(record["leaky"] for record in own) else "")
 
 
 def _marked(values: dict[str, dict | None]) -> list[str]:
@@ -116,7 +121,7 @@ def _ahead(records: list[dict]) -> str:
     rows = []
     for cell, own in _by_cell(records):
         network, baseline = (_best(own, kind, "macro_f1") for kind in ("network", "baseline"))
-        row = [cell.title, network, baseline]
+        row = [_title(cell, own), network, baseline]
         for name in ("macro_f1", "accuracy"):
             found = _over(own, network, name, lambda r, b=baseline: r["ahead_of"][b])
             row.append(_shown(found, signed=True))
@@ -147,7 +152,7 @@ def _detectors(records: list[dict]) -> str:
         at = [at_prevalence(*rates, prevalence, SESSIONS_A_DAY) for prevalence in PREVALENCES]
         rows.append(
             [
-                cell.title,
+                _title(cell, some),
                 best,
                 _shown(_over(some, best, "accuracy", lambda r: r["binary"])),
                 _rate(first["detection"]),
@@ -209,7 +214,7 @@ def _controls(records: list[dict]) -> str:
         chance = [r for r in own if r["model"] == "majority class"]
         rows.append(
             [
-                cell.title,
+                _title(cell, own),
                 *(_shown(_over(own, name, "accuracy")) for name in names),
                 _shown(_over(chance, "majority class", "accuracy")),
             ]

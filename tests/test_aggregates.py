@@ -20,7 +20,9 @@ from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation import split_shares
 from xai_traffic.evaluation.aggregates import aggregate
+from xai_traffic.evaluation.answers import UNKNOWN, nearest_class
 from xai_traffic.evaluation.bootstrap import interval, intervals
+from xai_traffic.evaluation.classify import verdicts_on
 from xai_traffic.evaluation.explanations import images_and_fields
 from xai_traffic.evaluation.representatives import distances, representatives
 from xai_traffic.evaluation.split_shares import explain_split
@@ -226,12 +228,39 @@ def test_sums_are_called_leaky_and_told_by_calibrated_probabilities(found, run, 
     assert "LEAKY, not what its split says: a &lt;b&gt;." in render({**found, "leaky": ["a <b>"]})
     best = run.predict(dataset.images(shares.rows)).max(-1)
     np.testing.assert_allclose(shares.probabilities, best, rtol=1e-5)
-    flat = dataclasses.replace(run, calibration=Calibration({"temperature": 5.0}))
+    record = {"temperature": 5.0, "unknown": {"on": False, "score": "softmax"}}
+    flat = dataclasses.replace(run, calibration=Calibration(record))
     less = explain_split(flat, dataset, "test", METHODS[:1], limit=4)
     np.testing.assert_allclose(
         less.probabilities, flat.predict(dataset.images(less.rows)).max(-1), rtol=1e-5
     )
     assert less.probabilities.max() < best.max()
+
+
+def test_sessions_that_are_called_unknown_are_no_right_or_wrong_ones(run, dataset, shares):
+    rule = {"on": True, "score": "softmax", "features": [], "rule": "because"}
+    rule["threshold"] = float(np.median(shares.probabilities))
+    sets = {"thresholds": dict.fromkeys(run.classes, 0.0), "coverage": 0.9}
+    record = {"temperature": 1.0, "unknown": rule, "sets": sets}
+    record |= {"learnt": run.classes, "classes": run.classes}
+    careful = dataclasses.replace(run, calibration=Calibration(record))
+    found = aggregate(careful, dataset, "test", methods=METHODS[:1])
+    judged = verdicts_on(careful, dataset, shares.rows)
+    told = {(verdict["capture"], verdict["session"]): verdict for verdict in judged}
+    strange = sum(verdict["label"] == UNKNOWN for verdict in told.values())
+    assert 0 < strange < len(told)
+    classes = found["classes"].values()
+    assert sum(own["unknown"] for own in classes) == strange
+    for own in classes:
+        assert own["unknown"] + own["right"] + own["wrong"] == own["sessions"]
+    rows = [row for own in classes for row in own["methods"][METHODS[0]]["typical"]]
+    assert {row["label"] for row in rows} > {UNKNOWN}
+    for row in rows:
+        verdict = told[row["capture"], row["session"]]
+        assert (row["label"], nearest_class(row)) == (verdict["label"], nearest_class(verdict))
+    page = render({**found, "redacted": False})
+    assert f"{strange}\u00a0sessions are called unknown, neither right nor wrong" in page
+    assert ", called unknown</td>" in page
 
 
 def test_the_page_links_nowhere_and_holds_nothing_raw(written):

@@ -50,7 +50,7 @@ def found(dataset, tmp_path_factory):
     found["proposal"]["commands"] = ["xai-traffic convert '<script>'"]
     found["fields"][0]["examples"][0]["value"] = HOST
     reach = {"value": 0.9, "low": 0.8, "high": 1.0}
-    score = {"sessions": 9, "accuracy": reach, "macro_f1": reach}
+    score = {"sessions": 9, "accuracy": reach, "macro_f1": reach, "leaky": []}
     differ = {"mean": -0.1, "low": -0.2, "high": 0.0, "sessions": 8}
     found["retrain"] = {"mask": "ttl", "before": score, "after": score, "difference": differ}
     return found
@@ -88,6 +88,14 @@ def test_leaky_is_the_first_that_is_said(found):
     assert (
         "<strong>LEAKY</strong>, numbers are not what the split says: 9 clients &lt;b&gt;" in page
     )
+
+
+def test_a_masked_dataset_that_leaks_is_marked(found):
+    before, after = (found["retrain"][name] for name in ("before", "after"))
+    after = {**after, "leaky": ["1 image <b> in two splits"]}
+    page = render({**found, "retrain": {**found["retrain"], "after": after}})
+    assert before["leaky"] == [] and "masked <b>LEAKY</b>" in page
+    assert "The masked dataset is LEAKY: 1 image &lt;b&gt; in two splits." in page
 
 
 def test_of_a_run_shares_and_drops_stand_side_by_side(found):

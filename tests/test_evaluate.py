@@ -12,13 +12,13 @@ from small_dataset import CLASSES, make_dataset
 
 from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.capture.sessions import read_capture
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation import classify as classifying
 from xai_traffic.evaluation.classify import classify, rfc3339
 from xai_traffic.evaluation.evaluate import evaluate, own_dataset, predict_split
 from xai_traffic.report.evaluation import write_evaluation
 from xai_traffic.report.plots import scores_per_class
-from xai_traffic.training.job import manifest_sha256
 
 HOSTILE = "$x_{$ <b>\x1b[31m"
 
@@ -47,7 +47,7 @@ def pretend(dataset, classes=CLASSES, *, path=pathlib.Path("run"), task="multicl
         task=task,
         rules=ReadingRules(**rules),
         classes=list(classes),
-        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset)},
+        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset.manifest)},
         logits=logits,
         probabilities=lambda logits: softmax(logits, axis=-1),
         predict=lambda images: softmax(logits(images), axis=-1),

@@ -11,13 +11,13 @@ from explained_run import write_capture
 from small_dataset import make_dataset, tiny_config
 
 from xai_traffic.cli import main
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.calibrate import calibrate, write_calibration
 from xai_traffic.evaluation.classify import classify
 from xai_traffic.report.comments import parse_comment
 from xai_traffic.report.export import export_run
 from xai_traffic.training.exported import VARIABLES
-from xai_traffic.training.job import manifest_sha256
 from xai_traffic.training.loop import train
 from xai_traffic.training.run import load_run
 from xai_traffic.training.state import params_sha256
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
     told = dict.fromkeys(("task", "mask", "split", "chance", "run"))
     audit = {
         **told,
-        "manifest_sha256": manifest_sha256(dataset),
+        "manifest_sha256": manifest_sha256(dataset.manifest),
         "chance": 0.3,
         "captures": {"per_class": {}},
         "fields": [{**row, "in_image": True, "examples": ["10.0.0.1"]}],

@@ -13,6 +13,7 @@ from xai_traffic.capture.rules import ReadingRules
 from xai_traffic.cli import main
 from xai_traffic.data.build import convert
 from xai_traffic.data.derive import derive
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.store import open_dataset
 from xai_traffic.errors import ConfigError, RunError
 from xai_traffic.evaluation.forged import (
@@ -21,7 +22,6 @@ from xai_traffic.evaluation.forged import (
 )
 from xai_traffic.lab.write import write_lab
 from xai_traffic.report import evaluation as reporting
-from xai_traffic.training.job import manifest_sha256
 
 TTL = 22  # of the first packet: row 1, column 6 of the image
 
@@ -53,7 +53,7 @@ def reads_ttl(dataset, path=pathlib.Path("run")):
         task="multiclass",
         rules=dataset.rules,
         classes=list(classes),
-        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset)},
+        dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset.manifest)},
         predict=predict,
         step=7,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -37,6 +38,11 @@ def is_dataset(path: str | os.PathLike) -> bool:
 def is_shard(path: str | os.PathLike) -> bool:
     """Tell whether a folder is a shard of a dataset, of whatever version."""
     return "shard" in (_manifest_of(path) or {})
+
+
+def manifest_sha256(manifest: dict) -> str:
+    """Return what tells a dataset from another of the same path, in hexadecimal."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(path: pathlib.Path) -> dict:

@@ -12,11 +12,12 @@ import numpy as np
 from scipy import sparse
 
 from xai_traffic.data.store import Dataset
+from xai_traffic.evaluation.answers import UNKNOWN
 from xai_traffic.evaluation.bootstrap import intervals
-from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.representatives import Representatives, representatives
 from xai_traffic.evaluation.split_shares import MethodShares, SplitShares, explain_split
 from xai_traffic.evaluation.split_units import unit_name, units_of
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 
 TOP_FIELDS = 3
@@ -76,7 +77,8 @@ def class_aggregates(
 ) -> dict[str, dict[str, Any]]:
     """Return the aggregates of each class that a verdict names, by its name.
 
-    sessions: verdicts; right, wrong: of them, as far as there are labels; probability: their mean.
+    sessions: verdicts; unknown: of them, called so and nearest to this class; right, wrong: of
+    the others, as far as there are labels; probability: their mean.
     methods: by name,
         sessions: that have shares, right and wrong of them; left_out: those to which nothing is
             attributed.
@@ -103,11 +105,13 @@ def class_aggregates(
         name = classes[number]
         places = np.flatnonzero(shares.verdicts == number)
         truths = np.array([shares.truths[place] for place in places], object)
-        known = np.array([truth is not None for truth in truths])
+        unknown = shares.unknown[places]
+        known = np.array([truth is not None for truth in truths]) & ~unknown
         right = known & (truths == name)
         groups = {"right": right, "wrong": known & ~right}
         found[name] = {
             "sessions": len(places),
+            "unknown": int(unknown.sum()),
             **{group: int(held.sum()) for group, held in groups.items()},
             "probability": float(shares.probabilities[places].mean(dtype=np.float64)),
             "methods": {
@@ -240,12 +244,13 @@ def _sessions(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     def name(row: int, extra: dict[str, float]) -> dict[str, Any]:
         place = places[row]
+        unknown = shares.unknown[place]
         (session,) = dataset.table.select(_NAMED).slice(int(shares.rows[place]), 1).to_pylist()
         line = own.fields[[place]].toarray()[0]
         top = [column for column in np.argsort(-line, kind="stable")[:TOP_FIELDS] if line[column]]
         return {
             **session,
-            "label": label,
+            **({"label": UNKNOWN, "nearest_label": label} if unknown else {"label": label}),
             "truth": shares.truths[place],
             "probability": float(shares.probabilities[place]),
             **extra,

@@ -28,6 +28,7 @@ import numpy as np
 from xai_traffic.capture.fields import dissect
 from xai_traffic.capture.layouts import TILE_LAYOUTS
 from xai_traffic.capture.sessions import packet_rows_of
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.split import SPLITS
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError, DatasetError
@@ -41,7 +42,6 @@ from xai_traffic.evaluation.nearest_neighbours import nearest_neighbours
 from xai_traffic.evaluation.session_values import session_values
 from xai_traffic.evaluation.shared_identifiers import shared_identifiers
 from xai_traffic.evaluation.split_units import units_of
-from xai_traffic.training.job import manifest_sha256
 
 SESSIONS = 10_000
 """Most sessions of each split that are looked at, drawn at random."""
@@ -88,7 +88,7 @@ def audit_dataset(
     _name_positions(dataset, rows, top)
     return {
         "dataset": str(dataset.path),
-        "manifest_sha256": manifest_sha256(dataset),
+        "manifest_sha256": manifest_sha256(dataset.manifest),
         "task": task,
         "classes": classes,
         "mask": dataset.rules.mask,

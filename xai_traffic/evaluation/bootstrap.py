@@ -10,7 +10,7 @@ Statistician 2015 (expanded percentiles); Field and Welsh, JRSS B 2007 (units).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import sparse, stats
@@ -126,12 +126,13 @@ def unit_intervals(
     *,
     strata: np.ndarray | None = None,
     above: Sequence[int] = (),
+    rests_on: Mapping[int, int] | None = None,
     seed: int = 0,
 ) -> list[dict[str, float | None]]:
     """Return each statistic as `interval` has a mean, by drawing units of sessions.
 
-    Where a stratum has fewer than FEWEST units nobody knows how far others would be: low and high
-    are None.
+    Where a statistic rests on fewer than FEWEST units nobody knows how far others would be: low
+    and high are None.
 
     Args:
         statistics: of rows int [n], in rising order and with repetitions, float [S]; NaN where
@@ -141,6 +142,8 @@ def unit_intervals(
             as two); one by default.
         above: the statistics, from 0, that noise can only raise, such as a calibration error: their
             draws lie too high, and are moved by how far their mean does, though not below 0.
+        rests_on: units that a statistic, from 0, rests on, where it does not on all: by default as
+            many as the smallest stratum has.
     """
     strata = np.zeros(len(units), np.int64) if strata is None else strata
     kinds, place = np.unique(np.stack([strata, units]), axis=1, return_inverse=True)
@@ -161,10 +164,11 @@ def unit_intervals(
         if not np.isfinite(value) or not len(draws):
             results.append({"mean": None, "low": None, "high": None})
             continue
-        if fewest < FEWEST:
+        behind = (rests_on or {}).get(number, fewest)
+        if behind < FEWEST:
             results.append({"mean": float(value), "low": None, "high": None})
             continue
-        low, high = np.quantile(draws, levels(fewest))
+        low, high = np.quantile(draws, levels(behind))
         if number in above:
             low, high = np.maximum([low, high] + value - draws.mean(), 0)
         results.append({"mean": float(value), "low": float(low), "high": float(high)})

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.calibration import expected_calibration_error
 from xai_traffic.evaluation.classify import judge_further
 from xai_traffic.evaluation.conformal import conformal_thresholds
 from xai_traffic.evaluation.evaluate import judge_split, own_dataset
-from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.proper_scores import brier, negative_log_likelihood
 from xai_traffic.evaluation.temperature import COLDEST, HOTTEST, fit_temperature
 from xai_traffic.evaluation.unknown_scores import (
@@ -42,7 +42,7 @@ from xai_traffic.training.calibration import (
     tempered,
 )
 from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
-from xai_traffic.training.job import manifest_sha256
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
 from xai_traffic.training.state import params_sha256
@@ -85,7 +85,7 @@ def calibrate(
         if not 0 < value < 100:
             raise RunError(f"{name} is {value:g} per cent: give a number above 0 and below 100")
     dataset = own_dataset(run) if dataset is None else dataset
-    own = manifest_sha256(dataset) == run.dataset["manifest_sha256"]
+    own = manifest_sha256(dataset.manifest) == run.dataset["manifest_sha256"]
     if own:
         rows, learnt = own_sessions(run, dataset)
     else:
@@ -177,9 +177,11 @@ def others_sessions(run: Run, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]
     What was learnt stands in the calibration that the run has; all classes, where it has none.
 
     Raises:
-        RunError: there are none, or that calibration is damaged.
+        RunError: there are none, or that calibration is damaged or another run's.
     """
     stands = read_calibration(run.path)
+    if stands:
+        stands.check(params_sha256(run.variables), run.dataset["manifest_sha256"], run.path)
     names = stands.record["learnt"] if stands else run.classes
     learnt = np.array(sorted(map(run.classes.index, names)), np.int64)
     rows = dataset.rows("validation")

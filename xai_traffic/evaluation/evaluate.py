@@ -8,18 +8,17 @@ import shlex
 
 import numpy as np
 
-from xai_traffic.data.folder import MANIFEST
+from xai_traffic.data.folder import MANIFEST, manifest_sha256
 from xai_traffic.data.labels import BINARY_CLASSES
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.base_rates import base_rates
 from xai_traffic.evaluation.classify import judge, judge_further
 from xai_traffic.evaluation.confidence import assess_confidence
-from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
-from xai_traffic.training.job import manifest_sha256
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 
 
@@ -55,7 +54,7 @@ def own_dataset(run: Run) -> Dataset:
             "name another one with --data (of evaluate and calibrate)"
         )
     dataset = open_dataset(path)
-    if manifest_sha256(dataset) != run.dataset["manifest_sha256"]:
+    if manifest_sha256(dataset.manifest) != run.dataset["manifest_sha256"]:
         raise RunError(
             f"{dataset.path} is not the dataset that {run.path} was trained on: sessions of its "
             "splits may have been trained on. Name it with --data to evaluate on it all the same"
@@ -84,13 +83,28 @@ def check_rules(run: Run, dataset: Dataset) -> None:
     )
 
 
+def check_classes(run: Run, dataset: Dataset) -> None:
+    """Refuse data with labels that the run has no class for.
+
+    Raises:
+        RunError: names them.
+    """
+    unknown = sorted(set(dataset.task_classes(run.task)) - set(run.classes))
+    if unknown:
+        raise RunError(
+            f"the run does not know the data's classes {', '.join(unknown)}: its own are "
+            f"{', '.join(run.classes)}; to measure how it takes what it does not know, "
+            "evaluate RUN --open-set DATASET"
+        )
+
+
 def asked(run: Run, split: str, dataset: Dataset) -> dict:
     """Return what every evaluation says of itself: run, sessions, whether LEAKY."""
     return {
         "run": str(run.path),
         "step": run.step,
         "dataset": str(dataset.path),
-        "manifest_sha256": manifest_sha256(dataset),
+        "manifest_sha256": manifest_sha256(dataset.manifest),
         "split": split,
         "task": run.task,
         "mask": dataset.rules.mask,
@@ -166,14 +180,8 @@ def _labelled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return labels int32 [N] into the run's classes, and the rows that they are of."""
     check_rules(run, dataset)
+    check_classes(run, dataset)
     names = dataset.task_classes(run.task)
-    unknown = sorted(set(names) - set(run.classes))
-    if unknown:
-        raise RunError(
-            f"the run does not know the data's classes {', '.join(unknown)}: its own are "
-            f"{', '.join(run.classes)}; to measure how it takes what it does not know, "
-            "evaluate RUN --open-set DATASET"
-        )
     rows = dataset.rows(split) if rows is None else rows
     if not len(rows):
         raise RunError(f"{dataset.path} has no sessions in split {split!r}")

@@ -15,9 +15,9 @@ from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.bootstrap import interval, widened
 from xai_traffic.evaluation.evaluate import check_rules
-from xai_traffic.evaluation.overlap import leaks_of
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.terminal import progress
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 
 AT_ONCE = 32

@@ -15,7 +15,7 @@ import numpy as np
 from xai_traffic.capture.fields import Field, dissect
 from xai_traffic.capture.images import spread
 from xai_traffic.data.store import Dataset
-from xai_traffic.evaluation.bootstrap import interval
+from xai_traffic.evaluation.bootstrap import interval, widened
 from xai_traffic.evaluation.explanations import AT_ONCE, drawn_rows, explain_images
 from xai_traffic.evaluation.field_exchange import exchange_fields
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -23,6 +23,7 @@ from xai_traffic.explain.aggregate import byte_shares, session_fields
 from xai_traffic.explain.traffic import Traffic, traffic_of
 from xai_traffic.terminal import progress
 from xai_traffic.training.run import Run
+from xai_traffic.training.state import params_sha256
 
 METHOD = "gradient_x_input"
 """The default explainer: one backward pass, and it tells bytes apart. Ask for Integrated Gradients
@@ -62,7 +63,8 @@ def field_reliance(
         seed: of the draw and of the exchanges.
 
     Returns:
-        `run`, `model`, `method`, `split`, `sessions`, `accuracy`; `fields`: dicts with `field`,
+        `run`, `model`, `step`, `params_sha256`, `method`, `split`, `sessions`, `accuracy` and its
+        `interval` (`mean`, `low`, `high`: 95 %); `fields`: dicts with `field`,
         `share` (mean over sessions of its share of |attribution|), `sessions` that have it, and
         `drop`: accuracy lost when it is exchanged, with `low` and `high` (95 % by bootstrap over
         `unit`), None where it was not; and `groups`: the same of all fields of a mask at once.
@@ -72,8 +74,7 @@ def field_reliance(
     """
     rng = np.random.Generator(np.random.Philox(seed))
     rows = np.sort(drawn_rows(run, dataset, split, limit, rng))
-    names = dataset.task_classes(run.task)
-    place = np.array([run.classes.index(name) if name in run.classes else -1 for name in names])
+    place = np.array([run.classes.index(name) for name in dataset.task_classes(run.task)])
     labels = place[dataset.task_labels(run.task)[rows]]
     traffic = traffic_of(dataset, rows)
     pairs = zip(traffic.tiles, traffic.packets, strict=True)
@@ -81,6 +82,7 @@ def field_reliance(
     verdicts = run.logits(traffic.images()).argmax(-1).astype(np.int32)
     right = verdicts == labels
     judged = _Verdicts(labels, right, units_of(dataset, rows))
+    units = len(np.unique(judged.units))
     shares = _mean_shares(run, traffic, fields, verdicts, method)
 
     have = _sessions_with(traffic, fields)
@@ -103,11 +105,13 @@ def field_reliance(
         "run": str(run.path),
         "model": run.model.name,
         "step": run.step,
+        "params_sha256": params_sha256(run.variables),
         "method": method,
         "split": split,
         "sessions": len(rows),
         "unit": unit_name(dataset),
         "accuracy": float(right.mean()),
+        "interval": widened(interval(right.astype(float), judged.units, seed=seed), units),
         "fields": [
             {
                 "field": name,

@@ -23,6 +23,7 @@ from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.split_units import unit_name, units_of
 from xai_traffic.training.config import flatten, load_config, load_module
 from xai_traffic.training.loop import train
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.recipe import RECIPES
 from xai_traffic.training.run import Run, load_run
 
@@ -71,8 +72,8 @@ def retrain(run: Run, dataset: Dataset, mask: str, folder: pathlib.Path) -> dict
 
     Returns:
         `mask`; `unit` of the bootstrap; `before` and `after`, each with `sessions`, `accuracy` and
-        `macro_f1` (`value`, `low`, `high`: 95 %), `run` and `dataset`; and `difference`, accuracy
-        after minus before over the test sessions that both have (`mean`, `low`, `high`,
+        `macro_f1` (`value`, `low`, `high`: 95 %), `run`, `dataset` and `leaky`; and `difference`,
+        accuracy after minus before over the test sessions that both have (`mean`, `low`, `high`,
         `sessions`).
 
     Raises:
@@ -117,6 +118,7 @@ def _scored(run: Run, dataset: Dataset) -> tuple[dict, dict[tuple[str, int], boo
     found = {
         "run": str(run.path),
         "dataset": str(dataset.path),
+        "leaky": leaks_of(run, "test", dataset),
         "sessions": len(labels),
         **draws.interval(verdicts),
     }

@@ -36,6 +36,7 @@ from xai_traffic.evaluation.unknown_scores import (
     fit_features,
     known_scores,
 )
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 
 POINTS = 200
@@ -99,12 +100,15 @@ def evaluate_open_set(
     scores = {}
     for name in SCORES:
         compare = fit_features(name, *fitted) if name in FEATURES else None
+        of_run = rule is not None and name == rule["score"]
+        if of_run and name in FEATURES:
+            compare = run.calibration.features  # what `classify` compares with
         known = known_scores(name, known_learnt, features, compare)
         unknown = known_scores(name, strange[0][:, learnt], strange[1], compare)
         held = known_scores(name, held_logits[:, learnt], held_features, compare)
         threshold = acceptance_threshold(held, accept)
-        if rule and name == rule["score"] and rule["threshold"] is not None:
-            threshold = rule["threshold"]  # the run's own, of whatever dataset it is
+        if of_run:  # the run's own, of whatever dataset it is; without one nothing is unknown
+            threshold = -np.inf if rule["threshold"] is None else rule["threshold"]
         of_score, accuracy = _metrics(known, unknown, right, names, threshold, units, seed)
         scores[name] = {
             **of_score,
@@ -112,8 +116,12 @@ def evaluate_open_set(
             "oscr_curve": _points(*acceptance_curve(known, unknown, right)),
         }
     own = dataset.table["label"].take(sides.known).to_pylist()
+    about = asked(run, split, dataset)
+    if other is not None:
+        theirs = leaks_of(run, "unknown", other, sides.unknown)
+        about["leaky"] = list(dict.fromkeys([*about["leaky"], *theirs]))
     return {
-        **asked(run, split, dataset),
+        **about,
         "unknown_dataset": str(sides.source.path),
         "unit": unit_name(dataset),
         "known": {
@@ -193,13 +201,15 @@ def _metrics(
         )
 
     side = np.repeat([0, 1], [count, len(unknown)])
-    found = unit_intervals(statistics, ids, strata=side, seed=seed)
     drawn = [len(np.unique(own)) for own in units]
+    strange = [len(np.unique(units[1][outer][of_class == kind])) for kind in range(len(classes))]
+    fewer = [min(drawn[0], own) for own in strange]
+    found = unit_intervals(
+        statistics, ids, strata=side, rests_on=dict(enumerate(fewer, 6)), seed=seed
+    )
     auroc, accepted, oscr = found[:3]
-    areas = {}
-    for kind, (name, area) in enumerate(zip(classes.tolist(), found[6:], strict=True)):
-        strange = len(np.unique(units[1][outer][of_class == kind]))
-        areas[name] = widened(area, min(drawn[0], strange))
+    named = zip(classes.tolist(), found[6:], fewer, strict=True)
+    areas = {name: widened(area, behind) for name, area, behind in named}
     told = widened(auroc, min(drawn)), widened(accepted, drawn[1]), widened(oscr, min(drawn))
     return {
         **dict(zip(METRICS, told, strict=True)),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import DatasetError, RunError
 from xai_traffic.evaluation.baselines import judge_baselines
@@ -14,7 +15,6 @@ from xai_traffic.evaluation.run_summary import RunSummary
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.split_units import units_of
 from xai_traffic.evaluation.verdicts import Verdicts, read_verdicts
-from xai_traffic.training.job import manifest_sha256
 
 
 def compare_pairs(classifiers: Sequence[Verdicts], seed: int = 0) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def pair_runs(
         if baselines:
             try:
                 dataset = open_dataset(path)
-                if manifest_sha256(dataset) != data:
+                if manifest_sha256(dataset.manifest) != data:
                     raise DatasetError(f"{path} is another dataset than the runs were scored on")
                 classifiers += baseline_verdicts(dataset, task, split)
             except DatasetError as error:

@@ -57,6 +57,7 @@ def means_over(
         places = list(members.values())
         row = rows[places[0]]
         group: dict[str, Any] = {key: row[key] for key in shared if key not in over}
+        group["leaky"] = next(filter(None, (rows[p]["leaky"] for p in places)), "")
         group["runs"] = len(places)
         group["over"] = {key: [runs[p].config.get(key) for p in places] for key in over}
         for column in score_columns(split):

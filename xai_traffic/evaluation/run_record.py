@@ -13,10 +13,10 @@ from typing import Any
 
 from xai_traffic.data.split import SPLITS
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.overlap import training_manifest
 from xai_traffic.evaluation.run_summary import RunSummary, read_json, summarise_run
 from xai_traffic.training.calibration import CALIBRATION, FEATURES
 from xai_traffic.training.exported import VARIABLES
+from xai_traffic.training.overlap import training_manifest
 from xai_traffic.training.run import CONFIG, READING
 
 AUDIT, NOTES = "audit.json", "notes.md"
@@ -63,11 +63,10 @@ class RunRecord:
 
     @property
     def leaky(self) -> list[str]:
-        """Why its numbers are not what its split says; empty where they are."""
-        found = list(self.summary.reading["dataset"].get("leaky", ()))
-        for own in self.measured["evaluation"].values():
-            found += own["leaky"]
-        return list(dict.fromkeys(found))
+        """Why its numbers are not what their splits say; empty where they are."""
+        told = [self.summary.reading["dataset"], self.calibration or {}]
+        told += [own for kind in self.measured.values() for own in kind.values()]
+        return list(dict.fromkeys(reason for own in told for reason in own.get("leaky", ())))
 
     @property
     def measured_elsewhere(self) -> bool:

@@ -6,7 +6,7 @@ Heat maps are let go of batch by batch; what stays of a session are some dozens 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -15,6 +15,7 @@ from xai_traffic import explain
 from xai_traffic.capture.fields import Field
 from xai_traffic.capture.records import GRID
 from xai_traffic.data.store import Dataset
+from xai_traffic.evaluation.answers import UNKNOWN, answers, asks_unknown, needs_features
 from xai_traffic.evaluation.explanations import (
     AT_ONCE,
     explain_images,
@@ -60,6 +61,7 @@ class SplitShares:
         rows: of the dataset's table, int64 [N].
         verdicts: classes, int32 [N].
         probabilities: of the verdicts, float32 [N].
+        unknown: whether the run's rule, where it is on, calls them unknown, bool [N].
         truths: labels, None where there is none.
         names: of the F fields, sorted.
         sizes: the part of a session's bytes that a field has, float64 [N, F]; above zero where the
@@ -71,6 +73,7 @@ class SplitShares:
     rows: np.ndarray
     verdicts: np.ndarray
     probabilities: np.ndarray
+    unknown: np.ndarray
     truths: list[str | None]
     names: list[str]
     sizes: sparse.csr_array
@@ -106,13 +109,19 @@ def explain_split(
     rows = rows[np.argsort(dataset.tile_counts[rows], kind="stable")]
 
     names: dict[str, int] = {}
-    verdicts, probabilities, directions = [], [], []
+    verdicts, probabilities, unknown, directions = [], [], [], []
+    rule = asks_unknown(run, None)
+    look = run.logits_and_features if needs_features(run, rule) else _logits_alone(run)
     sizes = _SparseRows()
     gathered = {name: _Gathered() for name in methods}
     for start in progress(range(0, len(rows), AT_ONCE), f"explain {split}"):
         part = rows[start : start + AT_ONCE]
         images, fields = images_and_fields(dataset, part)
-        chances = run.predict(images)
+        logits, features = look(images)
+        chances = run.probabilities(logits)
+        if rule:
+            said = answers(run, logits, features, unknown=True)
+            unknown.append([one["label"] == UNKNOWN for one in said])
         judged = np.argmax(chances, axis=-1).astype(np.int32)
         verdicts.append(judged)
         probabilities.append(chances.max(axis=-1))
@@ -137,12 +146,17 @@ def explain_split(
         rows=rows[back],
         verdicts=np.concatenate(verdicts)[back],
         probabilities=np.concatenate(probabilities)[back],
+        unknown=np.concatenate(unknown)[back] if rule else np.zeros(len(rows), bool),
         truths=dataset.table[column].take(rows[back]).to_pylist(),
         names=[list(names)[place] for place in order],
         sizes=sizes.matrix(order)[back],
         directions=np.concatenate(directions)[back],
         methods=kept,
     )
+
+
+def _logits_alone(run: Run) -> Callable[[np.ndarray], tuple[np.ndarray, None]]:
+    return lambda images: (run.logits(images), None)
 
 
 class _SparseRows:

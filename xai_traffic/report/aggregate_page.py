@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xai_traffic import __version__
+from xai_traffic.evaluation.answers import is_wrong, nearest_class
 from xai_traffic.explain import METHODS, PER_BYTE
 from xai_traffic.report.aggregate_charts import ceiling, position_chart, share_bar
 from xai_traffic.report.markup import content_hash, count, percent, text
@@ -95,6 +96,12 @@ def _summary(found: Mapping[str, Any]) -> str:
     right = sum(own["right"] for own in found["classes"].values())
     wrong = sum(own["wrong"] for own in found["classes"].values())
     judged = f" {percent(right / (right + wrong))} of the verdicts are right." * bool(right + wrong)
+    unknown = sum(own["unknown"] for own in found["classes"].values())
+    if unknown:
+        judged += (
+            f" {count(unknown, 'session is', 'sessions are')} called unknown, neither right nor "
+            "wrong, and summed up under the nearest class."
+        )
     return (
         f"{count(found['sessions'], 'session')} of split {text(found['split'])}{drawn} judged by "
         f"{text(found['model'])} and explained by {_methods(found['methods'])}, summed up for "
@@ -178,6 +185,7 @@ def _heat_cell(share: float | None, largest: float) -> str:
 def _class_section(found: Mapping[str, Any], name: str, own: Mapping[str, Any], key: str) -> str:
     known = own["right"] + own["wrong"]
     right = f", {own['right']:,} right and {own['wrong']:,} wrong" * bool(known)
+    right += f", {own['unknown']:,} called unknown" * bool(own["unknown"])
     several = len(found["methods"]) > 1
     parts = "".join(
         (f'<h3 class="method">{METHODS[method]}</h3>' if several else "")
@@ -329,7 +337,8 @@ def _examples(found: Mapping[str, Any], part: Mapping[str, Any], method: str) ->
 
 
 def _example(row: Mapping[str, Any], note: str) -> str:
-    wrong = row["truth"] is not None and row["truth"] != row["label"]
+    wrong = is_wrong(row, row["truth"])
+    note += ", called unknown" * (row["label"] != nearest_class(row))
     fields = ", ".join(
         f"{text(field['field'])} {percent(field['share'], 0)}" for field in row["fields"]
     )

@@ -10,11 +10,12 @@ from typing import Any
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.audit import SESSIONS, audit_dataset
-from xai_traffic.evaluation.evaluate import check_rules
+from xai_traffic.evaluation.evaluate import check_classes, check_rules
 from xai_traffic.evaluation.field_reliance import LIMIT, METHOD, field_reliance
 from xai_traffic.evaluation.masked_retrain import DATASET, RUN, retrain, retrain_commands
 from xai_traffic.folder import whole_folder
 from xai_traffic.report.audit_page import render
+from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 
 PAGE, VALUES = "audit.html", "audit.json"
@@ -64,11 +65,13 @@ def write_audit(
         check_rules(run, dataset)
         if task not in (None, run.task):
             raise RunError(f"{run.path} is a {run.task} run: leave --task out, or name another run")
+        check_classes(run, dataset)
         task = run.task
     if retraining and run is None:
         raise RunError("a retraining goes by the config of a run: name the RUN")
     found = audit_dataset(dataset, task or "multiclass", limit=limit, seed=seed)
     if run is not None:
+        found["leaky"] = leaks_of(run, "test", dataset)
         found["run"] = field_reliance(
             run, dataset, found["fields"], method=method, limit=explained, seed=seed
         )

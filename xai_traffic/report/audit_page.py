@@ -122,7 +122,8 @@ def _findings(found: dict[str, Any]) -> list[str]:
         before, after = (retrained[name]["accuracy"]["value"] for name in ("before", "after"))
         findings.append(
             f"Trained again under mask <code>{text(retrained['mask'])}</code>, test accuracy is "
-            f"{percent(after)} where it was {percent(before)}."
+            f"{percent(after)} where it was {percent(before)}"
+            + (", and the masked dataset is LEAKY." if retrained["after"]["leaky"] else ".")
         )
     elif found["proposal"]["mask"]:
         findings.append(

@@ -30,7 +30,8 @@ def run_section(found: dict[str, Any]) -> str:
     )
     return (
         f"<p>{text(run['run'])} ({text(run['model'])}, step {run['step']:,}) judges "
-        f"{percent(run['accuracy'])} of {count(run['sessions'], 'test session')} rightly. Beside "
+        f"{percent(run['accuracy'])} of {count(run['sessions'], 'test session')} rightly "
+        f"({_reach(run['interval'], percent)}). Beside "
         f"the share of each field in what {text(METHODS[run['method']])} says the verdicts rest on "
         "stands the accuracy that is lost when sessions exchange that field: each gets the values "
         "of another one, lengths and checksums made right again. A share without a loss is blame "
@@ -74,7 +75,8 @@ def retrain_section(found: dict[str, Any]) -> str:
     if retrained is None:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{words}</th><td class="number">{row["sessions"]:,}</td>'
+        f'<tr><th scope="row">{words}{" <b>LEAKY</b>" * bool(row["leaky"])}</th>'
+        f'<td class="number">{row["sessions"]:,}</td>'
         f'<td class="number">{bar(row["accuracy"]["value"], "drop")} '
         f"{_percent(row['accuracy']['value'])}</td>"
         f'<td class="number">{_reach(row["accuracy"], _percent)}</td>'
@@ -83,6 +85,10 @@ def retrain_section(found: dict[str, Any]) -> str:
         for words, row in (("as it was", retrained["before"]), ("masked", retrained["after"]))
     )
     differ = retrained["difference"]
+    leaks = "".join(
+        f"<p>The masked dataset is LEAKY: {text(reason)}.</p>"
+        for reason in retrained["after"]["leaky"]
+    )
     line = (
         f"<p>Of the {count(differ['sessions'], 'test session')} that both have, the difference is "
         f"<b>{_points(differ['mean'])} points</b> ({_reach(differ, _points)}, 95\u00a0% by "
@@ -99,7 +105,7 @@ def retrain_section(found: dict[str, Any]) -> str:
         '<th scope="col" class="number">accuracy</th><th scope="col" class="number">95 %</th>'
         '<th scope="col" class="number">macro-F1</th><th scope="col" class="number">95 %</th>'
         f"</tr></thead><tbody>{rows}</tbody></table>"
-        f"</div>{line}"
+        f"</div>{leaks}{line}"
     )
 
 

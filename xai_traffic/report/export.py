@@ -19,7 +19,6 @@ import shutil
 from typing import Any
 
 from xai_traffic.errors import RunError
-from xai_traffic.evaluation.overlap import MANIFEST_COPY
 from xai_traffic.evaluation.run_record import (
     AUDIT,
     KINDS,
@@ -32,6 +31,7 @@ from xai_traffic.folder import whole_folder
 from xai_traffic.report.model_card import CARD, write_model_card
 from xai_traffic.training.calibration import CALIBRATION, FEATURES
 from xai_traffic.training.exported import VARIABLES, write_variables
+from xai_traffic.training.overlap import MANIFEST_COPY
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import CONFIG, READING, RESULT, load_run
 

@@ -19,6 +19,7 @@ from xai_traffic.report.markdown import bullets, code, codes, table
 from xai_traffic.report.model_card_data import evaluation_data, hides, training_data
 from xai_traffic.report.model_card_limits import known_shortcuts, must_not
 from xai_traffic.report.model_card_scores import quantitative_analyses
+from xai_traffic.terminal import log, printable
 from xai_traffic.training.result import write_json
 
 CARD = "model_card.md"
@@ -118,6 +119,15 @@ def _keep_audit(folder: pathlib.Path, audit: pathlib.Path) -> None:
                 f"{source} is of another {what} ({str(theirs)[:12]}) than {folder} ({ours[:12]}): "
                 "audit the dataset that the run was trained on, with the run"
             )
+    about = found.get("run")
+    if about and about.get("params_sha256") != (record.summary.result or {}).get(
+        "best_params_sha256"
+    ):
+        log.warning(
+            "%s tells what %s rests on, whose parameters are not those of %s: left out",
+            *map(printable, (str(source), about["run"], str(folder))),
+        )
+        found = {**found, "run": None}
     write_json(folder / AUDIT, found)
 
 
@@ -198,7 +208,9 @@ def _metrics() -> list[str]:
         "likelihood, Brier score and calibration error of the probabilities; coverage and size of "
         "sets of classes; the risk among the surest sessions; how far unknown classes are told "
         "apart; what forged packets cost. Intervals are bootstraps that draw whole units of "
-        "sessions, those that the split keeps together; where a part is all or none, Wilson's.",
+        "sessions, those that the split keeps together; where a part is all or none, Wilson's. Of "
+        "fewer than four units most numbers have none: nobody can tell how far others would move "
+        "them.",
         "",
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from jax.sharding import Mesh
 
 from xai_traffic.capture.layouts import model_layout
 from xai_traffic.capture.masking import parse_mask
+from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.loader import Loader
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import ConfigError, RunError
@@ -29,6 +29,7 @@ from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import flatten
 from xai_traffic.training.losses import balanced_weights
 from xai_traffic.training.optim import make_optimizer, make_schedule
+from xai_traffic.training.overlap import trained_on, trainings_before
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import CONFIG, READING, build_model, load_run, read_config
 from xai_traffic.training.state import TrainState, make_state
@@ -52,7 +53,9 @@ class Job:
 
     Args:
         dataset: of the training.
-        leaky: why it is LEAKY for this task, see `data/leaks.py`; empty where it is not.
+        before: what the parameters that it starts from were trained on, see `overlap.py`.
+        leaky: why it is LEAKY for this task, see `data/leaks.py`, and what of its validation and
+            test sessions was trained on before; empty where neither is.
         classes: names of the K classes.
         model: not yet initialised.
         mesh: of devices.
@@ -66,6 +69,7 @@ class Job:
     """
 
     dataset: Dataset
+    before: list[dict[str, Any]]
     leaky: list[str]
     classes: list[str]
     model: Model
@@ -104,6 +108,12 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
     }
     if config.data.permute_labels:
         labels = permuted_labels(labels, rows.values(), config.seed)
+    before = trainings_before(config.init_from)
+    leaky = dataset.leaky(config.task)
+    for split in ("validation", "test"):
+        leaky += trained_on(before, split, dataset, dataset.rows(split))
+    for reason in leaky:
+        log.warning("%s is LEAKY: %s", dataset.path, reason)
     model = build_model(config, len(classes))
     # What mixup makes of two sessions has as many packets as the longer one: it stays on the grid.
     packed = config.data.pack and model.packs and not config.augment.mixup
@@ -154,7 +164,8 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
 
     return Job(
         dataset=dataset,
-        leaky=dataset.leaky(config.task),
+        before=before,
+        leaky=leaky,
         classes=classes,
         model=model,
         mesh=mesh,
@@ -197,8 +208,6 @@ def check_dataset(config: ml_collections.ConfigDict, dataset: Dataset) -> None:
             f"{rules.mask!r}: derive one with `xai-traffic convert {dataset.path} --mask {wanted} "
             "--out ...`, or leave the mask out of --config"
         )
-    for reason in dataset.leaky(config.task):
-        log.warning("%s is LEAKY: %s", dataset.path, reason)
     for split in ("train", "validation"):
         if not len(dataset.rows(split)):
             raise ConfigError(
@@ -231,8 +240,9 @@ def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) ->
         "task": config.task,
         "dataset": {
             "path": str(job.dataset.path.absolute()),
-            "manifest_sha256": manifest_sha256(job.dataset),
+            "manifest_sha256": manifest_sha256(job.dataset.manifest),
             "leaky": job.leaky,
+            "before": job.before,
         },
     }
     if "lab" in job.dataset.manifest:  # the run can then be asked whether it found the evidence
@@ -335,9 +345,3 @@ def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
         return rows
     generator = np.random.Generator(np.random.Philox(key=seed))
     return np.sort(generator.choice(rows, limit, replace=False))
-
-
-def manifest_sha256(dataset: Dataset) -> str:
-    """Return what tells a dataset from another of the same path, in hexadecimal."""
-    text = json.dumps(dataset.manifest, sort_keys=True).encode()
-    return hashlib.sha256(text).hexdigest()
