@@ -82,6 +82,23 @@ def test_one_run_is_told_in_full(tmp_path):
     assert row["test/accuracy"] == "0.2500" and row["params_sha256"] == "cdcdcdcd"
 
 
+def test_test_scores_stand_with_their_intervals(tmp_path, capsys):
+    ends = {"low": 0.125, "high": 0.5}
+    told = {"intervals": {"accuracy": {"value": 0.25, **ends}, "macro_f1": None}}
+    told["confidence"] = {"before": {"expected_calibration_error": {"mean": 0.1, **ends}}}
+    write_run(tmp_path / "a", 0.5, test={"accuracy": 0.25, **told})
+    write_run(tmp_path / "b", 0.5, test={"accuracy": 0.75})
+    found = compare([tmp_path])
+    first, second = table(found)
+    assert first["test/accuracy"] == "0.2500\n(0.1250, 0.5000)"
+    assert first["test/expected_calibration_error"] == "0.1000\n(0.1250, 0.5000)"
+    assert (first["test/macro_f1"], second["test/accuracy"]) == ("0.2500", "0.7500*")
+    assert main(["compare", str(tmp_path), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["test/accuracy low"] for row in rows] == ["0.125", ""]
+    assert [row["test/mcc high"] for row in rows] == ["", ""] and "intervals" not in rows[0]
+
+
 def test_unfinished_runs_tell_how_far_they_are(tmp_path):
     write_run(tmp_path / "new")
     rows = "10,1,0.9,,,\n10,1,,0.6,0.5,0.4\n20,2,,0.7,0.9,0.9\n25,3,0.5,,,\n30,3,0."
@@ -179,6 +196,17 @@ def test_sorted_by_a_column(tmp_path):
     assert order(None) == "abcd"
     with pytest.raises(ConfigError, match="no column speed .* choose one of run, path, state"):
         order("speed")
+
+
+def test_means_of_leaky_runs_are_marked_beside_others(tmp_path):
+    for seed in (0, 1):
+        scored = {"accuracy": 0.5, "leaky": ["2 clients are shared"] * seed}
+        write_run(tmp_path / f"leaky-{seed}", 0.5, seed=seed, test=scored)
+        write_run(tmp_path / f"clean-{seed}", 0.5, seed=seed, batch_size=8, test={"accuracy": 0.5})
+    found = compare([tmp_path])
+    assert [group["leaky"] for group in found.groups] == ["", "LEAKY"]
+    columns, rows = group_table(found)
+    assert [row[columns.index("leaky")] for row in rows] == ["", "LEAKY"]
 
 
 def test_runs_are_found_below_folders_each_once(tmp_path):

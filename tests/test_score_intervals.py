@@ -54,7 +54,8 @@ def test_draws_are_scored_as_the_sessions_that_they_repeat():
         for name in ("accuracy", "macro_f1"):
             assert found[name][number] == pytest.approx(whole[name])
         for name in ("roc_auc", "pr_auc"):
-            assert areas[name][number] == pytest.approx(whole[name])
+            mean = mean_over_classes(areas[name])[number]
+            assert mean == pytest.approx(whole[name])
 
 
 @given(st.integers(0, 10**6))
@@ -186,6 +187,24 @@ def test_areas_of_one_are_widened_beside_errors():
     found = Draws(labels, np.arange(40), 2).all_scores(probabilities.argmax(1), probabilities)
     assert found["accuracy"]["value"] == 0.5
     assert found["roc_auc"]["value"] == 1 and 0.8 < found["roc_auc"]["low"] < 0.85
+
+
+@pytest.mark.parametrize("classes, least", [(2, 0.99), (20, 0.04)])
+def test_a_class_of_one_capture_does_not_settle_how_it_ranks(classes, least):
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.arange(400) % (classes - 1), np.full(50, classes - 1)]
+    units = np.r_[np.arange(400), np.full(50, 400)]  # all of the last class are one capture
+    probabilities = rng.random((450, classes)) + np.eye(classes)[labels] * 0.6
+    probabilities /= probabilities.sum(1, keepdims=True)
+    apart = np.arange(450)
+    wide, narrow = (
+        Draws(labels, own, classes).all_scores(probabilities.argmax(1), probabilities)
+        for own in (units, apart)
+    )
+    for name in ("roc_auc", "pr_auc", "mcc"):
+        assert wide[name]["value"] == narrow[name]["value"]
+        assert wide[name]["low"] <= narrow[name]["low"] and wide[name]["high"] <= 1
+        assert wide[name]["high"] - wide[name]["low"] > least, name
 
 
 def test_the_base_rate_decides_the_precision():

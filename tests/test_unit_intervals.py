@@ -126,6 +126,23 @@ def grouped(tmp_path, split, **columns):
     return dataclasses.replace(dataset, manifest={**dataset.manifest, "split": split})
 
 
+def test_a_statistic_is_as_sure_as_the_units_that_it_rests_on():
+    rng = np.random.default_rng(0)
+    values, few = rng.random(200), np.arange(200) < 5
+
+    def statistics(rows):
+        own = values[rows][few[rows]]
+        return np.array([values[rows].mean(), own.mean() if len(own) else np.nan])
+
+    units = np.arange(200)
+    (whole, plain), (same, wider) = (
+        unit_intervals(statistics, units, rests_on=behind) for behind in (None, {1: 5})
+    )
+    assert whole == same and wider["mean"] == plain["mean"]
+    assert wider["high"] - wider["low"] > 1.15 * (plain["high"] - plain["low"])
+    assert unit_intervals(statistics, units, rests_on={1: 3})[1]["low"] is None
+
+
 def test_halves_of_a_session_in_two_captures_are_one_unit(tmp_path):
     captures = ["a.pcap", "b.pcap"] * 3
     ports = [1, 1, 2, 2, 3, 3]

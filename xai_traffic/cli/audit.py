@@ -6,7 +6,8 @@ import json
 import pathlib
 import sys
 
-from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json
+from xai_traffic.cli.confidence import told
+from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed
 from xai_traffic.terminal import log, printable, show_table
 
 SHOWN = 20
@@ -49,7 +50,7 @@ def add(verbs) -> None:
         help="put the proposed mask on the dataset, train on it by the run's config, both in DIR, "
         "and compare",
     )
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
+    add_seed(verb, "of what is drawn (default: 0)")
     verb.add_argument("--overwrite", action="store_true", help="replace DIR if it is an audit")
     add_json(verb)
     verb.set_defaults(run=_run)
@@ -120,8 +121,9 @@ def _show(found: dict, stream) -> None:
     )
     near = found["nearest_neighbours"]
     print(
-        f"nearest neighbour: accuracy {near['accuracy']:.4f}; half of the test sessions differ "
-        f"from one in training in at most {100 * near['quantiles']['0.5']:.1f} % of their bytes",
+        f"nearest neighbour: accuracy {near['accuracy']:.4f} ({_reach(near, 'accuracy')}); half of "
+        "the test sessions differ from one in training in at most "
+        f"{100 * near['quantiles']['0.5']:.1f} % of their bytes",
         file=stream,
     )
     conflicts = found["label_conflicts"]
@@ -148,7 +150,7 @@ def _reach(row: dict, name: str) -> str:
 def _show_run(run: dict, stream) -> None:
     rows = [row for row in run["fields"] if row["drop"]][:SHOWN]
     show_table(
-        f"{run['model']}: accuracy {run['accuracy']:.4f} of {run['sessions']} test sessions; "
+        f"{run['model']}: accuracy {told(run['interval'])} of {run['sessions']} test sessions; "
         f"attribution by {run['method']}, and accuracy lost when the field is exchanged",
         ("field", "share", "lost", "95 % from", "to"),
         [
@@ -165,7 +167,11 @@ def _drop(row: dict) -> list[float | str]:
 
 def _show_retrain(found: dict, stream) -> None:
     rows = [
-        (name, found[name]["sessions"], *_ends(found[name]["accuracy"], "value"))
+        (
+            name + ", LEAKY" * bool(found[name]["leaky"]),
+            found[name]["sessions"],
+            *_ends(found[name]["accuracy"], "value"),
+        )
         for name in ("before", "after")
     ]
     differ = found["difference"]

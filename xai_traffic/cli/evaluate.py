@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from xai_traffic.cli.confidence import show_confidence, show_open_set
-from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, renew_card
+from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed, renew_card
 from xai_traffic.terminal import log, show_table
 
 COLUMNS = 5
@@ -42,7 +42,7 @@ def add(verbs) -> None:
         choices=("repaired", "offloaded"),
         help="of --forge: carried forward (default), or left to the initiator's network card",
     )
-    verb.add_argument("--seed", type=int, metavar="N", help="of --forge: another network (0)")
+    add_seed(verb, "of --forge: another network (0)", None)
     verb.add_argument(
         "--open-set",
         nargs="?",
@@ -200,12 +200,14 @@ def show_explanations(result: dict, stream=None) -> None:
     )
     grades = ("PASS", "WARN", "FAIL")
     show_table(
-        f"{about}: cards of those of 3 packets and more, per cent",
+        f"{about}: cards of those of 3 packets and more, per cent, with 95 % intervals of what "
+        f"passes, drawn by {result['unit']}",
         ("explanation", *grades, "sessions"),
         [
             (
                 name,
-                *(round(100 * own["cards"][grade]) for grade in grades),
+                _parts(own["cards"]["passed"]),
+                *(round(100 * own["cards"][grade]) for grade in grades[1:]),
                 own["cards"]["sessions"],
             )
             for name, own in methods.items()
@@ -226,6 +228,13 @@ def show_explanations(result: dict, stream=None) -> None:
         )
     for reason in result["leaky"]:
         log.warning("LEAKY: %s", reason)
+
+
+def _parts(found: dict) -> str:
+    if found["mean"] is None:
+        return ""
+    mean, *ends = (found[end] and 100 * found[end] for end in ("mean", "low", "high"))
+    return f"{mean:.0f}" + ("" if None in ends else " ({:.0f}, {:.0f})".format(*ends))
 
 
 def _interval(found: dict | None) -> str:

@@ -32,6 +32,10 @@ TOLD = (
 """Fields of the config that have columns of their own, or change nothing that is compared."""
 
 
+BESIDE = ("best", "intervals")
+"""What a row tells of its columns, and is none."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Runs side by side; see `compare`.
@@ -39,7 +43,7 @@ class Comparison:
     Args:
         split: whose evaluations were read.
         runs: one row a run, value by column; `best` lists the columns in which the run is best of
-            those that it may be compared with.
+            those that it may be compared with, `intervals` has low and high of its test scores.
         common: columns and their values that are the same for all runs.
         over: fields of the config that `groups` are taken over.
         pairs: sets of classifiers on the same sessions, see `paired.pair_runs`.
@@ -136,7 +140,17 @@ def _row(run: RunSummary, name: str, fields: Sequence[str], split: str) -> dict[
         "seconds": result.get("seconds"),
         "params_sha256": result.get("params_sha256"),
         "best": [],
+        "intervals": dict(zip(score_columns(split)[len(SCORES) :], _intervals(run), strict=True)),
     }
+
+
+def _intervals(run: RunSummary) -> list[list[float] | None]:
+    """Return low and high of each test score, None where `evaluate` wrote none."""
+    evaluation = run.evaluation or {}
+    told = {**evaluation.get("confidence", {}).get("before", {}), **evaluation.get("intervals", {})}
+    ends = [(told.get(key) or {}).get(end) for key in TEST_SCORES for end in ("low", "high")]
+    pairs = zip(ends[::2], ends[1::2], strict=True)
+    return [None if None in pair else list(pair) for pair in pairs]
 
 
 def _finite(value: Any) -> float | None:
@@ -164,7 +178,7 @@ def _differing(runs: Sequence[RunSummary]) -> list[str]:
 def _common(rows: Sequence[dict[str, Any]], split: str) -> dict[str, Any]:
     if len(rows) < 2:
         return {}
-    never = ("run", "path", "best", "seconds", "params_sha256", *score_columns(split))
+    never = ("run", "path", *BESIDE, "seconds", "params_sha256", *score_columns(split))
     return {
         column: value
         for column, value in rows[0].items()
@@ -223,7 +237,7 @@ def _stale(runs: Sequence[RunSummary], names: Sequence[str], split: str) -> list
 
 def _column(rows: Sequence[dict[str, Any]], wanted: str) -> str:
     """Return the column of that name, or the last with scores whose name ends so: the split's."""
-    columns = [column for column in (rows[0] if rows else {}) if column != "best"]
+    columns = [column for column in (rows[0] if rows else {}) if column not in BESIDE]
     named = [c for c in columns if wanted in (c, *c.rsplit("/", 1)[1:], *c.rsplit(".", 1)[1:])]
     if not named and rows:
         raise ConfigError(f"no column {wanted} to sort by: choose one of {', '.join(columns)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xai_traffic.evaluation.bootstrap import FEWEST, unit_intervals, widened
+from xai_traffic.evaluation.bootstrap import unit_intervals, widened
 from xai_traffic.evaluation.calibration import binned, binned_error
 from xai_traffic.evaluation.conformal import prediction_sets
 from xai_traffic.evaluation.proper_scores import brier, negative_log_likelihood
@@ -94,7 +94,10 @@ def assess_confidence(
         return np.concatenate([columns[rows].mean(0), errors, areas, at, *per_class])
 
     errors_at = range(columns.shape[1], columns.shape[1] + len(sure))
-    found = unit_intervals(statistics, units, above=errors_at, seed=seed)
+    begin = errors_at.stop + 2 + len(COVERAGES)  # of the classes' statistics
+    of_each = [max(len(np.unique(units[labels == k])), 1) for k in range(len(classes))]
+    rests_on = {begin + k: count for k, count in enumerate(of_each * len(of_class))}
+    found = unit_intervals(statistics, units, above=errors_at, rests_on=rests_on, seed=seed)
     result: dict[str, Any] = {
         "temperature": calibration.temperature if calibration else None,
         "sessions": len(labels),
@@ -125,10 +128,9 @@ def assess_confidence(
     if calibration is not None:
         result["sets"]["per_class"] = {}
         for k in np.unique(labels).tolist():
-            count, size = len(np.unique(units[labels == k])), rest[len(classes) + k]
             result["sets"]["per_class"][classes[k]] = {
                 "sessions": int((labels == k).sum()),
-                "coverage": widened(rest[k], count),
-                "size": size if count >= FEWEST else {**size, "low": None, "high": None},
+                "coverage": widened(rest[k], of_each[k]),
+                "size": rest[len(classes) + k],
             }
     return result

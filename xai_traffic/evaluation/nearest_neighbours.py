@@ -15,6 +15,7 @@ from xai_traffic.capture.records import TILE
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.field_ranking import Audited
 from xai_traffic.evaluation.majority_rule import skill
+from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.terminal import progress
 
 PACKETS = 8
@@ -40,7 +41,8 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
     Returns:
         `test` and `train`, sessions compared; `packets`; `quantiles` of the distance by quantile;
         `within`, part of the test sessions at most so far from training, by distance; `accuracy`
-        and `balanced_accuracy` of the nearest neighbour's label, and its `skill`; and `per_class`:
+        and `balanced_accuracy` of the nearest neighbour's label, the `intervals` of both (`value`,
+        `low`, `high`: 95 %, by units), and its `skill`; and `per_class`:
         median distance and recall by class.
     """
     rng = np.random.Generator(np.random.Philox(seed))
@@ -52,6 +54,8 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
     present = np.unique(own).tolist()
     recalls = {label: float(right[own == label].mean()) for label in present}
     balanced = float(np.mean(list(recalls.values())))
+    units = np.unique(audited.units[test], return_inverse=True)[1]
+    draws = Draws(own, units, len(audited.classes), seed)
     return {
         "test": len(test),
         "train": len(train),
@@ -60,6 +64,10 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
         "within": {str(limit): float((distance <= limit).mean()) for limit in NEAR},
         "accuracy": float(right.mean()),
         "balanced_accuracy": balanced,
+        "intervals": {
+            "accuracy": draws.interval(found)["accuracy"],
+            "balanced_accuracy": draws.balanced_accuracy(found),
+        },
         "skill": skill(balanced, 1 / len(present)),
         "per_class": {
             audited.classes[label]: {

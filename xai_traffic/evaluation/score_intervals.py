@@ -107,12 +107,17 @@ class Draws:
                 "f1": f1_of(matrices),
             }
         result: dict = self._scores(matrices)
-        others = {"mcc": matthews_of(matrices), **self._areas(probabilities)}
-        rarest = int(self._units_of[self._units_of > 0].min())
-        for name, values in others.items():
-            own = self._interval(values, -1.0 if name == "mcc" else 0.0)
-            # Perfect as far as the class tells that has been seen least.
-            result[name] = widened(own, rarest) if own["value"] == 1 else own
+        result["mcc"] = self._matthews(matrices)
+        # An area knows no more than the fewer tell of the sessions of its class and of the others.
+        sides = [(self.labels == k, self.labels != k) for k in range(self.classes)]
+        fewer = np.array([min(len(np.unique(self.units[own])) for own in both) for both in sides])
+        least = int(fewer[fewer > 0].min(initial=self.count))
+        for name, areas in self._areas(probabilities).items():
+            if self.classes == 2:  # the same sessions are in both areas
+                found = self._interval(mean_over_classes(areas), units=least)
+            else:
+                found = self._mean_of_classes(areas, fewer)
+            result[name] = widened(found, least) if found["value"] == 1 else found
         result["per_class"] = []
         for k in range(self.classes):
             has, named = self.labels == k, predictions == k
@@ -126,11 +131,13 @@ class Draws:
     def _areas(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
         """Return the areas below the ROC and precision-recall curves, one class against the rest.
 
-        Means over classes as `scores.score` takes them, for all sessions and for AREA_DRAWS draws.
-        Weights of the sessions stand for the draws, so that each class is sorted once.
+        Float [1 + AREA_DRAWS, K], for all sessions and for draws; NaN where a class or all others
+        are not there. Weights of the sessions stand for the draws, so that each class is sorted
+        once.
         """
-        count = np.zeros(1 + AREA_DRAWS)
-        total = {"roc_auc": np.zeros_like(count), "pr_auc": np.zeros_like(count)}
+        areas = {
+            name: np.full((1 + AREA_DRAWS, self.classes), np.nan) for name in ("roc_auc", "pr_auc")
+        }
         scores = np.asarray(probabilities)
         sides = [self.labels == k for k in range(self.classes)]
         asked = [k for k, side in enumerate(sides) if side.any() and not side.all()]
@@ -143,11 +150,37 @@ class Draws:
                 starts = np.flatnonzero(np.diff(scores[order, k], prepend=np.inf))  # of ties
                 found = _areas_of(weights[:, order], sides[k][order], starts)
                 there = np.isfinite(found["roc_auc"])
-                count[part] += there
                 for name, values in found.items():
-                    total[name][part] += np.where(there, values, 0)
-        with np.errstate(invalid="ignore"):
-            return {name: values / count for name, values in total.items()}
+                    areas[name][part, k] = np.where(there, values, np.nan)
+        return areas
+
+    def _matthews(self, matrices: np.ndarray) -> dict[str, float | None]:
+        """Return value, low and high of Matthews' coefficient.
+
+        To what the draws show is added how far it would move if all sessions, or none, of a class
+        were judged rightly of which there are fewer than FEWEST units; and where it is perfect,
+        what may hide behind the units of the class that has been seen least.
+        """
+        found = self._interval(matthews_of(matrices), -1.0)
+        there = self._units_of > 0
+        if found["value"] is None or self.count < FEWEST:
+            return found
+        if found["value"] == 1:
+            return widened(found, int(self._units_of[there].min()))
+        value, whole = found["value"], matrices[0]
+        below, above = [max(value - found["low"], 0.0)], [max(found["high"] - value, 0.0)]
+        for k in np.flatnonzero(there & (self._units_of < FEWEST)):
+            said = whole.sum(0)
+            said[k] = -1
+            for place in (k, int(said.argmax())):
+                other = whole.copy()
+                other[k] = 0
+                other[k, place] = whole[k].sum()
+                moved = float(matthews_of(other[None])[0])
+                if np.isfinite(moved):
+                    (above if moved > value else below).append(abs(moved - value))
+        low, high = (float(np.linalg.norm(ends)) for ends in (below, above))
+        return {"value": value, "low": max(value - low, -1.0), "high": min(value + high, 1.0)}
 
     def interval(self, predictions: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of each of SCORES."""
@@ -199,15 +232,20 @@ class Draws:
             accuracy = widened(accuracy, self.count)
         return {"accuracy": accuracy, "macro_f1": self._mean_of_classes(f1_of(matrices))}
 
-    def _mean_of_classes(self, values: np.ndarray) -> dict[str, float | None]:
+    def _mean_of_classes(
+        self, values: np.ndarray, units: np.ndarray | None = None
+    ) -> dict[str, float | None]:
         """Return value, low and high of a mean over classes.
 
         Args:
             values: float [1 + draws, K], NaN where a class is not there.
+            units: int [K], that each class's value rests on, by default its own.
         """
-        return self._with_rare(self._interval(mean_over_classes(values)), values[0])
+        return self._with_rare(self._interval(mean_over_classes(values)), values[0], 0.0, units)
 
-    def _with_rare(self, found: dict, own: np.ndarray, least: float = 0.0) -> dict:
+    def _with_rare(
+        self, found: dict, own: np.ndarray, least: float = 0.0, of_class: np.ndarray | None = None
+    ) -> dict:
         """Return the interval of a mean over classes with what the draws do not show added to it.
 
         That is of a class of fewer than FEWEST units all that its part can be, and of those without
@@ -219,17 +257,19 @@ class Draws:
             own: the classes' parts, float [K], NaN where a class is not there.
             least: what a part can be; 1 at most. Of differences, -1, only rare classes of which
                 there is one count.
+            of_class: int [K], the units that each part rests on, by default those of the class.
         """
         if found["value"] is None or self.count < FEWEST:
             return found
-        there, size = np.isfinite(own) & (self._units_of > 0), np.isfinite(own).sum()
-        rare = there & (self._units_of < FEWEST)
+        of_class = self._units_of if of_class is None else of_class
+        there, size = np.isfinite(own) & (of_class > 0), np.isfinite(own).sum()
+        rare = there & (of_class < FEWEST)
         if least < 0:
             rare &= own != 0
         down, up = list(own[rare] - least), list(1 - own[rare])
         if least == 0:
             for value, ends in ((1, down), (0, up)):
-                units = self._units_of[there & ~rare & (own == value)]
+                units = of_class[there & ~rare & (own == value)]
                 ends.append(hidden_rates(units) * len(units))
         value = found["value"]
         below, above = max(value - found["low"], 0.0), max(found["high"] - value, 0.0)

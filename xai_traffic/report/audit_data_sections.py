@@ -118,7 +118,8 @@ def neighbours_section(found: dict[str, Any]) -> str:
         f"<p>Of {count(near['test'], 'test session')}, the nearest of "
         f"{count(near['train'], 'training session')} by the part of bytes that differ, over the "
         f"first {near['packets']} packets. Its label is right for {percent(near['accuracy'])} of "
-        f"them ({percent(near['balanced_accuracy'])} with classes weighed alike): a model that "
+        f"them{_between(near, 'accuracy')}, {percent(near['balanced_accuracy'])} with classes "
+        f"weighed alike{_between(near, 'balanced_accuracy')}: a model that "
         "does no better may have learnt by heart.</p>"
         '<div class="pair"><div class="scroll-x"><table class="audited"><thead><tr>'
         '<th scope="col">bytes that differ</th><th scope="col" class="number">test sessions</th>'
@@ -159,3 +160,9 @@ def conflicts_section(found: dict[str, Any]) -> str:
         '<th scope="col" class="number">images</th></tr></thead>'
         f'<tbody>{pairs}</tbody></table></div><ul class="words">{examples}</ul></div>'
     )
+
+
+def _between(near: dict[str, Any], name: str) -> str:
+    """Return the 95 % interval of a score in words."""
+    found = near["intervals"][name]
+    return f" ({percent(found['low'])} to {percent(found['high'])})"

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from xai_traffic.evaluation.compare import Comparison
+from xai_traffic.evaluation.compare import BESIDE, Comparison
 from xai_traffic.evaluation.run_summary import score_columns
 from xai_traffic.terminal import printable
 
@@ -34,11 +34,11 @@ def run_table(comparison: Comparison) -> tuple[list[str], list[list[object]]]:
     scores = score_columns(comparison.split)
     rows = [dict(row) for row in comparison.runs]
     for row in rows:
-        best = row.pop("best")
+        best, intervals = (row.pop(name) for name in BESIDE)
         row.pop("path")
         row["params_sha256"] = (row["params_sha256"] or "")[:8]
         for name in scores:
-            row[name] = _score(row[name], name in best)
+            row[name] = _score(row[name], intervals.get(name), name in best)
     return _table(rows, comparison.common)
 
 
@@ -77,12 +77,20 @@ def _range(found: dict[str, float]) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return one line a run, every column, numbers in full, paths as the files' own."""
-    columns = [name for name in (comparison.runs[0] if comparison.runs else {}) if name != "best"]
+    """Return one line a run, every column, numbers in full, paths as the files' own.
+
+    The ends of an interval stand in columns of their own, `low` and `high` behind the score's name.
+    """
+    rows = []
+    for own in comparison.runs:
+        row = {name: value for name, value in own.items() if name not in BESIDE}
+        for name, ends in own["intervals"].items():
+            row[f"{name} low"], row[f"{name} high"] = ends or (None, None)
+        rows.append(row)
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table = csv.DictWriter(text, rows[0] if rows else (), lineterminator="\n")
     table.writeheader()
-    for row in comparison.runs:
+    for row in rows:
         # Folder names are hostile text: no control character may reach a terminal.
         table.writerow({k: printable(v) if isinstance(v, str) else v for k, v in row.items()})
     return text.getvalue()
@@ -110,8 +118,12 @@ def _shown(value: object) -> object:
     return value if type(value) is int else str(value)
 
 
-def _score(value: float | None, best: bool) -> str:
-    return "" if value is None else f"{value:.4f}{BEST if best else ''}"
+def _score(value: float | None, ends: Sequence[float] | None, best: bool) -> str:
+    if value is None:
+        return ""
+    # On a line of its own: a terminal has few columns.
+    interval = "\n({:.4f}, {:.4f})".format(*ends) if ends else ""
+    return f"{value:.4f}{BEST if best else ''}{interval}"
 
 
 def _spread(found: dict[str, Any] | None, runs: int) -> str:
