@@ -8,7 +8,7 @@ from typing import Any
 from default_sessions import LICENCES, MOST, SILENT
 from default_unseen import Unseen
 
-from xai_traffic.report.markdown import part_of, percent, table
+from xai_traffic.report.markdown import percent, table
 
 COMMAND = (
     "python benchmarks/default_model.py --captures CAPTURES --work DIR "
@@ -66,14 +66,11 @@ def notes(seen: Sequence[Unseen], families: dict[str, Any]) -> str:
             "",
             f"Malicious sessions of {stated} would be allowed too, and were left out. A model of "
             f"the same recipe that knows their {len(families['families'])} families as well "
-            f"({', '.join(families['families'])}) calls {families['false']} of "
-            f"{families['benign']} benign test sessions malicious "
-            f"({percent(part_of(families['false'], families['benign']))}), and of "
-            f"{families['malicious']:,} malicious sessions of other sources {families['found']} "
-            f"({percent(part_of(families['found'], families['malicious']))}); of the "
-            f"{families['own']} among them that are of families it knows, {families['own_found']} "
-            f"({percent(part_of(families['own_found'], families['own']))}). Most of these "
-            "families are one capture each, so that no split by capture can test them.",
+            f"({', '.join(families['families'])}) calls malicious "
+            f"{_called(families['benign'])} benign test sessions, {_called(families['malicious'])} "
+            f"malicious sessions of other sources, and {_called(families['own'])} among these that "
+            "are of families it knows, with intervals by capture. Most of these families are one "
+            "capture each, so that no split by capture can test them.",
             "",
             "### What it says of captures that it has never seen",
             "",
@@ -88,3 +85,8 @@ def notes(seen: Sequence[Unseen], families: dict[str, Any]) -> str:
             f"Made by `{COMMAND}`.",
         ]
     )
+
+
+def _called(found: dict[str, Any]) -> str:
+    """Return "6 of 1,943 (0.31 % (0.00, 2.10))"."""
+    return f"{found['called']:,} of {found['sessions']:,} ({percent(found['part'])})"

@@ -106,15 +106,15 @@ def judge_source(run: Run, name: str, paths: list[pathlib.Path]) -> Unseen:
         name,
         len(set(unit)),
         len(said),
-        _part(~known, units),
+        part_of_captures(~known, units),
         int(named.sum()),
-        _part(agree, units[named]),
-        _part(~agree & known[named], units[named]),
+        part_of_captures(agree, units[named]),
+        part_of_captures(~agree & known[named], units[named]),
         Counter(label[known].tolist()),
     )
 
 
-def _part(flags: np.ndarray, units: np.ndarray) -> dict[str, float | None]:
+def part_of_captures(flags: np.ndarray, units: np.ndarray) -> dict[str, float | None]:
     """Return the part that is true, with its interval by capture; none of fewer than two."""
     if not len(flags):
         return {"mean": None, "low": None, "high": None}
