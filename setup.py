@@ -64,6 +64,7 @@ test = [
     "keras>=3.5",  # parity of the CNNs at equal weights, on its JAX backend
     "dpkt>=1.9.8",  # the oracle that cores, masks and field names are held to
     "pyyaml",
+    "markdown-it-py>=3",  # model cards are read back by it
     "jsonschema>=4.18",  # every line of explanations.jsonl is held to its schema
     *wandb,
 ]

@@ -287,7 +287,7 @@ def test_the_page_says_how_to_open_its_sessions(written, found, run, dataset):
     assert f"{dataset.path} --split test {asked}" in page
 
 
-def test_pseudonyms_stand_for_addresses(found, dataset):
+def test_pseudonyms_stand_for_addresses(found):
     changed = redact_aggregate(found, Pseudonyms(b"k" * 16))
     text = json.dumps(changed)
     assert changed["redacted"] and not found["redacted"]

@@ -163,7 +163,7 @@ def test_what_cannot_be_calibrated_says_why(run, monkeypatch, capsys, tmp_path):
         calibrate(run)
 
 
-def test_classes_that_training_lacks_set_no_threshold(run, caplog):
+def test_classes_that_training_lacks_set_no_threshold(run):
     """A split by time or by families may put them into validation; they are no known sessions."""
     dataset = open_dataset(run.config.data.path)
     table = dataset.table

@@ -30,7 +30,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_configs_are_as_recorded(family, request):
+def test_configs_are_as_recorded(family):
     """Delete the file and run the test again to record a change that is meant."""
     found = {
         spec: dict(flatten(load_config(spec))) for spec in SPECS if spec.partition(":")[0] == family
@@ -117,6 +117,7 @@ def test_wrong_flags_are_refused(flag, message):
     [
         ({"data.path": None}, "data.path is not set: add --config.data.path"),
         ({"batch_size": 0}, "batch_size is 0: it must be at least 1"),
+        ({"seed": -1}, "seed is -1: it must be at least 0"),
         ({"dtype": "float16"}, "dtype is 'float16': choose one of auto, float32, bfloat16"),
         ({"augment.byte_dropout": 1.0}, r"augment.byte_dropout is 1.0: it must be in \[0, 1\)"),
         ({"optimizer.momentum": 0.9}, "optimizer.momentum is for sgd"),

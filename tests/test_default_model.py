@@ -64,7 +64,7 @@ def test_its_card_says_what_it_is_worth_and_what_it_has_never_seen(elsewhere):
         assert not re.search(r'"/[a-z]+/', path.read_text("utf-8")), f"a path in {path.name}"
 
 
-def test_a_folder_of_that_name_is_meant_before_it(elsewhere, capsys):
+def test_a_folder_of_that_name_is_meant_before_it(elsewhere):
     assert run_folder(DEFAULT) == FOLDER and run_folder("./default") == FOLDER
     assert main(["export", DEFAULT, "--out", "mine"]) == 0
     for name in ("variables.npz", "dataset.json", "audit.json", "notes.md"):

@@ -141,7 +141,7 @@ def test_ratios_have_intervals_and_no_value_without_a_denominator():
     assert ratio_interval(np.array([np.nan]), np.array([1.0]))["sessions"] == 0
 
 
-def test_scores_of_units_agree_with_sums_by_hand(folder):
+def test_scores_of_units_agree_with_sums_by_hand():
     groups = explain.packet_groups([100, 256, 30])[None]
     values = np.arange(128 * 128, dtype=float).reshape(1, 128, 128)
     sums = evidence_scores._sums(groups, values)

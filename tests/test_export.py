@@ -59,7 +59,7 @@ def test_it_judges_as_the_run_does(made, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (made / "out" / name).read_bytes()
 
 
-def test_what_classify_calls_unknown_is_explained_as_such(made, tmp_path, capsys):
+def test_what_classify_calls_unknown_is_explained_as_such(made, tmp_path):
     copy = shutil.copytree(made / "out", tmp_path / "copy")
     record = json.loads((copy / "calibration.json").read_text())
     said = list(classify(load_run(copy), str(write_capture(tmp_path / "a.pcap")), unknown=True))

@@ -151,7 +151,7 @@ def test_the_command_prints_and_writes(folder, tmp_path, monkeypatch, capsys):
     assert "checksums offloaded" in capsys.readouterr().out
 
 
-def test_a_leaky_number_says_so(folder, tmp_path, monkeypatch, capsys):
+def test_a_leaky_number_says_so(folder, tmp_path, monkeypatch):
     dataset = open_dataset(folder / "tiles")
     run = reads_ttl(dataset, tmp_path)
     monkeypatch.setattr(type(dataset), "leaky", lambda self, task: ["hosts straddle"])

@@ -156,7 +156,7 @@ def test_what_is_good_is_kept(tmp_path):
     assert len(xt.open_dataset(made.dataset)) == 13
 
 
-def test_wishes_that_images_cannot_meet(tmp_path, captures):
+def test_wishes_that_images_cannot_meet(tmp_path):
     write_pair(tmp_path / "in", "a", images(5), [0, 1, 2, 3, 4])
     for rules, message in (
         (ReadingRules(mask="ports"), r"mask 'ports': an image set holds images"),

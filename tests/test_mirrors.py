@@ -105,7 +105,7 @@ def test_wrong_mirrors_are_refused_before_anything_begins(monkeypatch):
         check_config(load_config("vit", **{"data.path": "D", "log.mirrors": "wandb"}))
 
 
-def test_wandb_is_sent_what_it_lacks_be_it_between_a_step_and_its_validation(tmp_path):
+def test_wandb_is_sent_what_it_lacks_be_it_between_a_step_and_its_validation():
     logged = []
     service = types.SimpleNamespace(
         starting_step=13, log=lambda values, step: logged.append((step, values))

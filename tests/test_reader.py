@@ -237,7 +237,7 @@ def test_a_pipe_that_trickles():
         assert process.stdout.read() == b"hello, world"
 
 
-def test_reading_that_fails(tmp_path, monkeypatch):
+def test_reading_that_fails(monkeypatch):
     class Failing(io.BytesIO):
         def readinto(self, memory):
             if count := super().readinto(memory):

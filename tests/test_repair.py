@@ -274,7 +274,7 @@ def test_only_whole_packets_grow(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["protocols", "malware"])
-def test_real_packets_stay_valid(captures, tmp_path, folder):
+def test_real_packets_stay_valid(captures, folder):
     paths = sorted((captures / folder).rglob("*.pcap"))[::7]
     checked = 0
     for path in paths:

@@ -112,7 +112,7 @@ def test_other_folder_is_refused(dataset, tmp_path):
         train(config_for(dataset), tmp_path)
 
 
-def test_changed_dataset_is_refused(dataset, tmp_path):
+def test_changed_dataset_is_refused(tmp_path):
     other = make_dataset(tmp_path / "dataset", seed=1)
     with pytest.raises(Stopped):
         train(config_for(other), tmp_path / "run", on_step=stop_at(1))

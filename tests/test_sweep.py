@@ -89,7 +89,7 @@ def test_wrong_sweeps_are_refused(tmp_path, points, flags, message):
         load_sweep(write_config(tmp_path, points), flags)
 
 
-def test_a_config_without_a_sweep_is_told(tmp_path):
+def test_a_config_without_a_sweep_is_told():
     with pytest.raises(ConfigError, match=r"vgg19.py has no sweep\(\): add one"):
         load_sweep("vgg19:debug")
 

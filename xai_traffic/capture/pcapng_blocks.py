@@ -15,9 +15,6 @@ COMMENT, MOST = 1, 60_000
 UNSPECIFIED = b"\xff" * 8
 """The length of a section that does not tell it."""
 
-NANOSECONDS = 9
-"""if_tsresol of units of 10^-9 seconds."""
-
 NO_TIME = "the capture holds no time for this packet (Simple Packet Block): 1970 stands for none"
 _END = bytes(4)
 _APPLICATION, _RESOLUTION, _FLAGS = 4, 9, 2

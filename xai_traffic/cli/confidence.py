@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xai_traffic.cli.options import warn_leaky
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -81,8 +82,7 @@ def show_open_set(result: dict[str, Any]) -> None:
             for name, own in result["scores"].items()
         ],
     )
-    for reason in result["leaky"]:
-        log.warning("LEAKY: %s", reason)
+    warn_leaky(result["leaky"])
 
 
 def told(value: dict[str, float | None]) -> str:

@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from xai_traffic.cli.confidence import show_confidence, show_open_set
-from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed, renew_card
+from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed, renew_card, warn_leaky
 from xai_traffic.terminal import log, show_table
 
 COLUMNS = 5
@@ -107,8 +107,7 @@ def _run(options, _) -> int:
     if "base_rates" in result:
         show_base_rates(result["base_rates"], options.split, leaky)
     show_confidence(result["confidence"], options.split, leaky)
-    for reason in result["leaky"]:
-        log.warning("LEAKY: %s", reason)
+    warn_leaky(result["leaky"])
     return _written(result, path, options)
 
 
@@ -180,8 +179,7 @@ def show_forged(result: dict, stream=None) -> None:
         lines,
         stream=stream,
     )
-    for reason in result["leaky"]:
-        log.warning("LEAKY: %s", reason)
+    warn_leaky(result["leaky"])
 
 
 def _range(found: dict) -> str:
@@ -226,8 +224,7 @@ def show_explanations(result: dict, stream=None) -> None:
             ],
             stream=stream,
         )
-    for reason in result["leaky"]:
-        log.warning("LEAKY: %s", reason)
+    warn_leaky(result["leaky"])
 
 
 def _parts(found: dict) -> str:

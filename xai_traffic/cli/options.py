@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 
 from xai_traffic.errors import XaiTrafficError
 from xai_traffic.terminal import log, printable
@@ -31,6 +32,12 @@ def _seed(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
     return int(text)
+
+
+def warn_leaky(reasons: Iterable[str]) -> None:
+    """Say why numbers are LEAKY; reasons name folders, whose names are hostile text."""
+    for reason in reasons:
+        log.warning("LEAKY: %s", printable(reason))
 
 
 def renew_card(folder) -> None:

@@ -77,7 +77,7 @@ def verdicts_on(
 
     Args:
         run, data, rows, description: as for `judge`.
-        unknown: as for `classify_capture`.
+        unknown: as for `classify`.
 
     Raises:
         RunError: unknown sessions are asked for, and the run is not calibrated.

@@ -17,7 +17,6 @@ import re
 from typing import NamedTuple
 
 IDENTIFIER, ARTEFACT, SIGNAL = "identifier", "artefact", "signal"
-VERDICTS = (IDENTIFIER, ARTEFACT, SIGNAL)
 
 
 class Verdict(NamedTuple):

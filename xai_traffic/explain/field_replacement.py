@@ -35,7 +35,7 @@ def drawn_fields(
 ) -> list[Removal]:
     """Return removals of fields that put the same field of drawn packets in their places.
 
-    See `draw_fields`. Packets keep their lengths, and are repaired.
+    Packets keep their lengths, and are repaired.
 
     Args:
         traffic: the sessions to explain, in the order of x.

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from xai_traffic.data.store import open_dataset
 from xai_traffic.evaluation.open_set_evaluation import evaluate_open_set
 from xai_traffic.report.confidence_plots import means_and_reach
+from xai_traffic.report.plots import mark_leaky
 from xai_traffic.training.pictures import label
 from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
@@ -41,7 +42,7 @@ def write_open_set(
         ("per_class", separation_per_class(result)),
     ):
         if result["leaky"]:
-            figure.suptitle(f"LEAKY: not what split {split} promises", color="#b00020")
+            mark_leaky(figure, split)
         figure.savefig(folder / f"{name}.png", dpi=150)
     path = run.path / f"open-set-{split}.json"
     write_json(path, result)

@@ -47,7 +47,7 @@ def session_section(explained: Explained, key: str, rules: ReadingRules) -> str:
             "<h3>Packets</h3>",
             packet_list(explained, key),
             '<div class="panes" hidden></div>',
-            _dumps(explained, key, ranked[:DUMPED], rules),
+            _dumps(explained, ranked[:DUMPED], rules),
             _picture(explained),
             _curves(explained),
             cards(explained),
@@ -202,7 +202,7 @@ def _curves(explained: Explained) -> str:
     )
 
 
-def _dumps(explained: Explained, key: str, rows: list[int], rules: ReadingRules) -> str:
+def _dumps(explained: Explained, rows: list[int], rules: ReadingRules) -> str:
     """Return the bytes of some packets, for paper and for browsers without scripts."""
     if not rows:
         return ""

@@ -41,6 +41,7 @@ CHOICES = {
     "early_stopping.metric": ("accuracy", "macro_f1", "loss"),
 }
 AT_LEAST = {
+    "seed": 0,
     "batch_size": 1,
     "epochs": 1,
     "data.limit": 0,

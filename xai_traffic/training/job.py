@@ -24,7 +24,7 @@ from xai_traffic.models import Model
 from xai_traffic.parallel.mesh import DATA, check_batch, make_mesh, share_of_batch
 from xai_traffic.parallel.placement import check_placement, held
 from xai_traffic.parallel.sharding import fits, put, replicated, shapes_at
-from xai_traffic.terminal import log
+from xai_traffic.terminal import log, printable
 from xai_traffic.training.checkpoint import Checkpoints
 from xai_traffic.training.config import flatten
 from xai_traffic.training.losses import balanced_weights
@@ -113,7 +113,7 @@ def prepare(config: ml_collections.ConfigDict) -> Job:
     for split in ("validation", "test"):
         leaky += trained_on(before, split, dataset, dataset.rows(split))
     for reason in leaky:
-        log.warning("%s is LEAKY: %s", dataset.path, reason)
+        log.warning("%s is LEAKY: %s", *map(printable, (str(dataset.path), reason)))
     model = build_model(config, len(classes))
     # What mixup makes of two sessions has as many packets as the longer one: it stays on the grid.
     packed = config.data.pack and model.packs and not config.augment.mixup
