@@ -85,13 +85,14 @@ def test_one_run_is_told_in_full(tmp_path):
 def test_test_scores_stand_with_their_intervals(tmp_path, capsys):
     ends = {"low": 0.125, "high": 0.5}
     told = {"intervals": {"accuracy": {"value": 0.25, **ends}, "macro_f1": None}}
-    told["confidence"] = {"before": {"expected_calibration_error": {"mean": 0.1, **ends}}}
+    error = {"expected_calibration_error": {"mean": 0.1, **ends}}
+    told["confidence"] = {"before": {}, "after": error}
     write_run(tmp_path / "a", 0.5, test={"accuracy": 0.25, **told})
     write_run(tmp_path / "b", 0.5, test={"accuracy": 0.75})
     found = compare([tmp_path])
     first, second = table(found)
-    assert first["test/accuracy"] == "0.2500\n(0.1250, 0.5000)"
-    assert first["test/expected_calibration_error"] == "0.1000\n(0.1250, 0.5000)"
+    assert first["test/accuracy"] == "0.2500 (0.1250, 0.5000)"
+    assert first["test/expected_calibration_error"] == "0.1000 (0.1250, 0.5000)"
     assert (first["test/macro_f1"], second["test/accuracy"]) == ("0.2500", "0.7500*")
     assert main(["compare", str(tmp_path), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

@@ -147,7 +147,9 @@ def _row(run: RunSummary, name: str, fields: Sequence[str], split: str) -> dict[
 def _intervals(run: RunSummary) -> list[list[float] | None]:
     """Return low and high of each test score, None where `evaluate` wrote none."""
     evaluation = run.evaluation or {}
-    told = {**evaluation.get("confidence", {}).get("before", {}), **evaluation.get("intervals", {})}
+    confidence = evaluation.get("confidence", {})
+    judged = confidence.get("after", confidence.get("before", {}))  # calibrated where the run is
+    told = {**judged, **evaluation.get("intervals", {})}
     ends = [(told.get(key) or {}).get(end) for key in TEST_SCORES for end in ("low", "high")]
     pairs = zip(ends[::2], ends[1::2], strict=True)
     return [None if None in pair else list(pair) for pair in pairs]

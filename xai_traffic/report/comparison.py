@@ -121,8 +121,7 @@ def _shown(value: object) -> object:
 def _score(value: float | None, ends: Sequence[float] | None, best: bool) -> str:
     if value is None:
         return ""
-    # On a line of its own: a terminal has few columns.
-    interval = "\n({:.4f}, {:.4f})".format(*ends) if ends else ""
+    interval = " ({:.4f}, {:.4f})".format(*ends) if ends else ""
     return f"{value:.4f}{BEST if best else ''}{interval}"
 
 
