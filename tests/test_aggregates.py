@@ -255,6 +255,10 @@ def test_sessions_that_are_called_unknown_are_no_right_or_wrong_ones(run, datase
         assert own["unknown"] + own["right"] + own["wrong"] == own["sessions"]
     rows = [row for own in classes for row in own["methods"][METHODS[0]]["typical"]]
     assert {row["label"] for row in rows} > {UNKNOWN}
+    right = sum(own["right"] for own in classes)
+    assert found["right"]["sessions"] == len(told) - strange
+    assert found["right"]["mean"] == pytest.approx(right / (len(told) - strange))
+    assert found["right"]["low"] <= found["right"]["mean"] <= found["right"]["high"]
     for row in rows:
         verdict = told[row["capture"], row["session"]]
         assert (row["label"], nearest_class(row)) == (verdict["label"], nearest_class(verdict))

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.answers import UNKNOWN
-from xai_traffic.evaluation.bootstrap import intervals
+from xai_traffic.evaluation.bootstrap import interval, intervals, widened
 from xai_traffic.evaluation.representatives import Representatives, representatives
 from xai_traffic.evaluation.split_shares import MethodShares, SplitShares, explain_split
 from xai_traffic.evaluation.split_units import unit_name, units_of
@@ -46,6 +46,8 @@ def aggregate(
         run, step, model, dataset, split, mask: what was explained.
         sessions, of: how many, and how many the split has. leaky: why it is LEAKY, if it is.
         unit: what intervals draw together. seed: of draws and intervals.
+        right: the part of the verdicts that are, of sessions with a label that are not called
+            unknown: mean, low, high (95 %), sessions.
         methods: their names, the leading one first. never_judged: classes without a verdict.
         classes: by the verdict, those of most sessions first, see `class_aggregates`.
 
@@ -66,10 +68,20 @@ def aggregate(
         "unit": unit_name(dataset),
         "leaky": leaks_of(run, split, dataset),
         "seed": seed,
+        "right": _right(shares, run.classes, units_of(dataset, shares.rows), seed),
         "methods": list(shares.methods),
         "never_judged": [name for name in run.classes if name not in classes],
         "classes": classes,
     }
+
+
+def _right(
+    shares: SplitShares, classes: list[str], units: np.ndarray, seed: int
+) -> dict[str, float | int | None]:
+    known = np.array([truth is not None for truth in shares.truths]) & ~shares.unknown
+    right = np.array(shares.truths, object) == np.array(classes, object)[shares.verdicts]
+    found = interval(right[known].astype(float), units[known], seed=seed)
+    return widened(found, len(np.unique(units[known]))) if known.any() else found
 
 
 def class_aggregates(

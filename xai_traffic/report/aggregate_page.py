@@ -93,9 +93,11 @@ def _summary(found: Mapping[str, Any]) -> str:
         for reason in found["leaky"]
     )
     drawn = f", drawn from {found['of']:,}," if found["sessions"] < found["of"] else ""
-    right = sum(own["right"] for own in found["classes"].values())
-    wrong = sum(own["wrong"] for own in found["classes"].values())
-    judged = f" {percent(right / (right + wrong))} of the verdicts are right." * bool(right + wrong)
+    right, judged = found["right"], ""
+    if right["mean"] is not None:
+        told = [right[end] for end in ("low", "high") if right[end] is not None]
+        ends = f" ({' to '.join(map(percent, told))})" * bool(told)
+        judged = f" {percent(right['mean'])}{ends} of the verdicts are right."
     unknown = sum(own["unknown"] for own in found["classes"].values())
     if unknown:
         judged += (
