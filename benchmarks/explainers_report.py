@@ -157,17 +157,23 @@ def _whole(value: float | None) -> str:
 
 
 def _percent(found: dict) -> str:
-    return "{:.1f} ({:.1f}, {:.1f})".format(*(100 * found[key] for key in ("mean", "low", "high")))
+    return _told(found, lambda part: f"{100 * part:.1f}")
 
 
 def _logits(found: dict) -> str:
-    return "{:.2f} ({:.2f}, {:.2f})".format(*(found[key] for key in ("mean", "low", "high")))
+    return _told(found, lambda logit: f"{logit:.2f}")
 
 
 def _times(found: dict | None) -> str:
+    return _told(found, lambda ratio: f"{ratio:.1f}", " x")
+
+
+def _told(found: dict | None, say: Callable[[float], str], unit: str = "") -> str:
+    """Return a mean with its interval, which few sessions have not; "-" where there is none."""
     if not found or found["mean"] is None:
         return "-"
-    return "{:.1f} x ({:.1f}, {:.1f})".format(*(found[key] for key in ("mean", "low", "high")))
+    mean = say(found["mean"]) + unit
+    return mean if found["low"] is None else f"{mean} ({say(found['low'])}, {say(found['high'])})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

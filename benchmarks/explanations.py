@@ -166,12 +166,17 @@ def _title(record: dict) -> str:
 
 def _passed(found: dict) -> str:
     """Return a part of cards with its 95 % interval, in whole per cent."""
-    return "{:.0f} % ({:.0f}, {:.0f})".format(*(100 * found[e] for e in ("mean", "low", "high")))
+    if found["mean"] is None:
+        return ""
+    ends = [100 * found[end] for end in ("low", "high") if found[end] is not None]
+    return f"{100 * found['mean']:.0f} %" + (" ({:.0f}, {:.0f})".format(*ends) if ends else "")
 
 
 def _cell(metric: dict | None) -> str:
     if not metric or metric["mean"] is None:
         return ""
+    if metric["low"] is None:  # of too few sessions
+        return f"{metric['mean']:.2f}"
     half = (metric["high"] - metric["low"]) / 2
     return f"{metric['mean']:.2f} ± {half:.2f}"
 
