@@ -112,6 +112,12 @@ def test_what_parameters_to_start_from_were_trained_on_counts(folder, tmp_path, 
     assert of_both(second, "test", open_dataset(folder / "own")) == [
         reason.replace("run run", "run second").replace("63", "9")
     ]
+    # Its own reading keeps that when it goes on without the first run.
+    began = (second.path / "reading.json").read_text()
+    gone = (folder / "run").rename(tmp_path / "gone")
+    train(config, second.path)
+    gone.rename(folder / "run")
+    assert json.loads((second.path / "reading.json").read_text()) == json.loads(began)
     # A third run has both behind it, also where the second is not to be found any more.
     strange = make_dataset(tmp_path / "strange", seed=4)
     train(tiny_config(strange, epochs=1, init_from=str(second.path)), tmp_path / "third")

@@ -118,8 +118,11 @@ def test_a_failing_point_costs_none_of_the_others_and_finished_ones_stay(dataset
     assert main(["compare", str(tmp_path / "runs"), "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     states = {row["run"]: row["state"] for row in compared["runs"]}
-    # What cannot begin leaves no run.
-    assert states == {"seed=0": "finished", "seed=1": "finished"}
+    assert states == {
+        "init_from=nowhere": "not begun",
+        "seed=0": "finished",
+        "seed=1": "finished",
+    }
     (group,) = compared["groups"]
     assert group["over"] == {"seed": [0, 1]}
 

@@ -6,7 +6,7 @@ Heat maps are let go of batch by batch; what stays of a session are some dozens 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
@@ -111,13 +111,15 @@ def explain_split(
     names: dict[str, int] = {}
     verdicts, probabilities, unknown, directions = [], [], [], []
     rule = asks_unknown(run, None)
-    look = run.logits_and_features if needs_features(run, rule) else _logits_alone(run)
+    further = needs_features(run, rule)
     sizes = _SparseRows()
     gathered = {name: _Gathered() for name in methods}
     for start in progress(range(0, len(rows), AT_ONCE), f"explain {split}"):
         part = rows[start : start + AT_ONCE]
         images, fields = images_and_fields(dataset, part)
-        logits, features = look(images)
+        logits, features = (
+            run.logits_and_features(images) if further else (run.logits(images), None)
+        )
         chances = run.probabilities(logits)
         if rule:
             said = answers(run, logits, features, unknown=True)
@@ -153,10 +155,6 @@ def explain_split(
         directions=np.concatenate(directions)[back],
         methods=kept,
     )
-
-
-def _logits_alone(run: Run) -> Callable[[np.ndarray], tuple[np.ndarray, None]]:
-    return lambda images: (run.logits(images), None)
 
 
 class _SparseRows:

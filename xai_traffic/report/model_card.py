@@ -119,12 +119,11 @@ def _keep_audit(folder: pathlib.Path, audit: pathlib.Path) -> None:
                 f"{source} is of another {what} ({str(theirs)[:12]}) than {folder} ({ours[:12]}): "
                 "audit the dataset that the run was trained on, with the run"
             )
-    about = found.get("run")
-    if about and about.get("params_sha256") != (record.summary.result or {}).get(
-        "best_params_sha256"
-    ):
+    about, result = found.get("run"), record.summary.result
+    if about and result and about.get("params_sha256") != result["best_params_sha256"]:
         log.warning(
-            "%s tells what %s rests on, whose parameters are not those of %s: left out",
+            "%s tells what %s rests on, whose parameters are not those of %s: left out, audit the "
+            "dataset with the latter",
             *map(printable, (str(source), about["run"], str(folder))),
         )
         found = {**found, "run": None}

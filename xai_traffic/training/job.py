@@ -257,6 +257,8 @@ def claim(config: ml_collections.ConfigDict, job: Job, workdir: pathlib.Path) ->
                 f"{workdir} was trained on another dataset than {job.dataset.path} is now: choose "
                 "another --workdir"
             )
+        # What it began with holds, also where the run that it started from is gone by now.
+        reading["dataset"] |= stands["dataset"]
     if jax.process_count() > 1:  # nobody may write before everybody has looked
         multihost_utils.sync_global_devices("claim")
     if jax.process_index() == 0:

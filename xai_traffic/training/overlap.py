@@ -10,7 +10,7 @@ import numpy as np
 
 from xai_traffic.data.folder import MANIFEST, manifest_sha256
 from xai_traffic.data.store import Dataset, open_dataset
-from xai_traffic.errors import DatasetError
+from xai_traffic.errors import DatasetError, RunError
 from xai_traffic.terminal import log, printable
 from xai_traffic.training.run import Run, read_reading
 
@@ -48,14 +48,15 @@ def trainings_before(init_from: str | None) -> list[dict[str, Any]]:
         init_from: folder of a run, or nothing.
 
     Returns:
-        of each training `run`, and `path` and `manifest_sha256` of its dataset.
-
-    Raises:
-        RunError: the folder is no run.
+        of each training `run`, and `path` and `manifest_sha256` of its dataset; none where the
+        folder is no run: who starts from it is told so, who goes on needs it no more.
     """
     if not init_from:
         return []
-    dataset = read_reading(pathlib.Path(init_from))["dataset"]
+    try:
+        dataset = read_reading(pathlib.Path(init_from))["dataset"]
+    except RunError:
+        return []
     own = {"run": init_from, **{key: dataset[key] for key in ("path", "manifest_sha256")}}
     return [own, *dataset.get("before", ())]
 
@@ -80,8 +81,7 @@ def trained_on(
         if manifest is None:
             log.warning(
                 "whether %s holds what %s was trained on is not known: its dataset is not at hand",
-                dataset.path,
-                run,
+                *map(printable, (str(dataset.path), str(run))),
             )
             continue
         trained = _training_images(training)
