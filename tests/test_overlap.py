@@ -114,6 +114,7 @@ def test_what_parameters_to_start_from_were_trained_on_counts(folder, tmp_path, 
     ]
     # Its own reading keeps that when it goes on without the first run.
     began = (second.path / "reading.json").read_text()
+    (second.path / "result.json").unlink()  # as if it was interrupted at its end
     gone = (folder / "run").rename(tmp_path / "gone")
     train(config, second.path)
     gone.rename(folder / "run")
