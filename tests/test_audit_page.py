@@ -116,5 +116,5 @@ def test_a_folder_that_holds_anything_else_is_left_alone(dataset, tmp_path):
         write_audit(dataset, out)
     write_audit(dataset, out, overwrite=True)
     (out / "mine.txt").touch()
-    with pytest.raises(RunError, match="holds more"):
+    with pytest.raises(RunError, match="holds something other"):
         write_audit(dataset, out, overwrite=True)

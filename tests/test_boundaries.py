@@ -13,7 +13,7 @@ import xai_traffic as xt
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "xai_traffic"
 ORDER = (
-    "errors", "terminal", "folder", "huge_pages", "capture", "lab", "data", "ops", "models",
+    "errors", "terminal", "whole", "huge_pages", "capture", "lab", "data", "ops", "models",
     "parallel", "explain", "training", "evaluation", "report", "demo", "cli",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -78,7 +78,7 @@ def test_libraries_stay_where_they_belong(path):
         assert area(name) == "models", f"only models/ may import flax: {name}"
     if "orbax" in tops:
         assert name == "xai_traffic.training.checkpoint", name
-    if area(name) in ("capture", "errors", "folder", "huge_pages", "terminal", ""):
+    if area(name) in ("capture", "errors", "whole", "huge_pages", "terminal", ""):
         assert not tops & {"jax", "jaxlib", "flax", "optax", "orbax"}, name
 
 

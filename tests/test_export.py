@@ -132,6 +132,6 @@ def test_what_stands_there_is_not_overwritten(made, tmp_path):
         export_run(made / "run", out)
     export_run(made / "run", out, overwrite=True)
     (out / "mine.txt").write_text("kept")
-    with pytest.raises(RunError, match="more than an export"):
+    with pytest.raises(RunError, match="something other than an export"):
         export_run(made / "run", out, overwrite=True)
     assert (out / "mine.txt").exists()

@@ -211,7 +211,7 @@ def test_a_folder_that_exists_is_left_alone(lab, tmp_path, monkeypatch):
     mine.mkdir()
     for name in ("evidence.jsonl", "thesis.tex"):
         (mine / name).write_text("years of work")
-    with pytest.raises(ConfigError, match=r"more than lab captures \(thesis.tex\)"):
+    with pytest.raises(ConfigError, match=r"something other than lab captures \(thesis.tex\)"):
         write_lab(mine, overwrite=True)
     assert (mine / "thesis.tex").exists()
     assert (lab / NAMES[0]).read_bytes() == before

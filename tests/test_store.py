@@ -148,12 +148,12 @@ def test_only_a_dataset_is_overwritten(tmp_path):
         write(folder)
     assert is_dataset(out)
     (out / "thesis.tex").write_text("years of work")
-    with pytest.raises(DatasetError, match=r"holds more than a dataset \(thesis.tex\)"):
+    with pytest.raises(DatasetError, match=r"holds something other than a dataset \(thesis.tex\)"):
         new_folder(out, True).__enter__()
     other = tmp_path / "other"
     other.mkdir()
     (other / "manifest.json").write_text('{"format": "another"}')
-    with pytest.raises(DatasetError, match="not a dataset"):
+    with pytest.raises(DatasetError, match="something other than a dataset"):
         new_folder(other, True).__enter__()
     file = tmp_path / "file"
     file.write_text("")

@@ -9,7 +9,7 @@ import os
 import pathlib
 
 from xai_traffic.errors import DatasetError
-from xai_traffic.folder import whole_folder
+from xai_traffic.whole import Destination
 
 FORMAT = "xai_traffic dataset"
 SCHEMA = 2
@@ -75,36 +75,17 @@ def _manifest_of(path: str | os.PathLike) -> dict | None:
     return manifest if ours else None
 
 
-def check_free(out: str | pathlib.Path, overwrite: bool) -> None:
-    """Refuse a destination that exists, unless it may be overwritten and is nothing but a dataset.
-
-    Raises:
-        DatasetError: says what is in the way.
-    """
-    out = pathlib.Path(out)
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise DatasetError(f"{out} exists: choose another --out, or add --overwrite")
-    if not out.is_dir() or out.is_symlink():
-        raise DatasetError(f"{out} is not a folder: choose another --out")
-    names = {entry.name for entry in out.iterdir()}
-    if names and not is_dataset(out):
-        raise DatasetError(f"{out} is not a dataset: it is not overwritten, choose another --out")
-    more = sorted(names - FILES - SHARD_FILES)
-    if more:
-        raise DatasetError(
-            f"{out} holds more than a dataset ({', '.join(more[:3])}): "
-            "it is not overwritten, choose another --out"
-        )
-
-
 def new_folder(
     out: str | pathlib.Path, overwrite: bool
 ) -> contextlib.AbstractContextManager[pathlib.Path]:
-    """Give a temporary folder to write a dataset into; see `xai_traffic.folder.whole_folder`.
+    """Give a temporary folder to write a dataset into, see `xai_traffic.whole.Destination`.
 
     Raises:
-        DatasetError: `out` is in the way (see `check_free`) or cannot be made.
+        DatasetError: `out` is in the way or cannot be made.
     """
-    return whole_folder(out, lambda: check_free(out, overwrite), DatasetError)
+    return Destination(out, overwrite, "a dataset", _foreign, DatasetError).whole_folder()
+
+
+def _foreign(folder: pathlib.Path) -> set[str]:
+    names = {entry.name for entry in folder.iterdir()}
+    return names - FILES - SHARD_FILES if is_dataset(folder) else names

@@ -43,9 +43,9 @@ from xai_traffic.training.calibration import (
 )
 from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
 from xai_traffic.training.overlap import leaks_of
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
 from xai_traffic.training.state import params_sha256
+from xai_traffic.whole import write_json
 
 SCORE, ACCEPT, COVERAGE = "energy", 95.0, 90.0
 """What is taken where nothing is said: score of the unknown rule, and two per cents."""

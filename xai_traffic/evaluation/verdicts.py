@@ -20,6 +20,7 @@ from xai_traffic.data.store import Dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.split_units import units_of
 from xai_traffic.training.run import Run
+from xai_traffic.whole import whole_file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,9 +69,9 @@ def write_verdicts(
         }
     )
     path = verdicts_path(run.path, split)
-    new = path.with_name(f".{path.name}.new")
-    pq.write_table(table, new)
-    return new.replace(path)
+    with whole_file(path) as new:
+        pq.write_table(table, new)
+    return path
 
 
 def read_verdicts(run: pathlib.Path, split: str, name: str) -> Verdicts | None:

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from xai_traffic.errors import ConfigError
-from xai_traffic.folder import whole_folder
 from xai_traffic.lab.evidence import EVIDENCE, evidence, evidence_text
 from xai_traffic.lab.families import BY_NAME, FAMILIES
 from xai_traffic.lab.packets import Packet
@@ -21,6 +20,7 @@ from xai_traffic.lab.sessions import (
     make_planted_sessions,
     make_sessions,
 )
+from xai_traffic.whole import Destination
 
 
 def write_lab(
@@ -70,7 +70,8 @@ def write_lab(
     recipe = _with_families(
         Recipe(seed, sessions_per_family, families, plant, packet, strength, remove)
     )
-    with whole_folder(out, lambda: check_free(out, overwrite), ConfigError) as folder:
+    place = Destination(out, overwrite, "lab captures", _foreign, ConfigError)
+    with place.whole_folder() as folder:
         lines = []
         for label, name, sessions in _captures(recipe):
             frames = in_order_of_time(sessions)
@@ -115,32 +116,16 @@ def _captures(recipe: Recipe) -> Iterator[tuple[str, str, list[list[Packet]]]]:
             yield label, f"{group}/{label}.pcap", sessions
 
 
+def _foreign(out: pathlib.Path) -> set[str]:
+    paths = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    return paths - _names()
+
+
 def _names() -> set[str]:
     """Return the path of every file that a lab may hold."""
     own = {f"{family.group}/{family.name}.pcap" for family in FAMILIES}
     made = {f"Malware/{family.name}-{kind}.pcap" for family in FAMILIES for kind in KINDS}
     return own | made | {EVIDENCE, RECIPE}
-
-
-def check_free(out: pathlib.Path, overwrite: bool) -> None:
-    """Refuse a destination that exists, unless it may be overwritten and is nothing but a lab's.
-
-    Raises:
-        ConfigError: says what is in the way.
-    """
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise ConfigError(f"{out} exists: choose another --out, or add --overwrite")
-    if not out.is_dir() or out.is_symlink():
-        raise ConfigError(f"{out} is not a folder: choose another --out")
-    others = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
-    others -= _names()
-    if others:
-        raise ConfigError(
-            f"{out} holds more than lab captures ({', '.join(sorted(others)[:3])}): "
-            "it is not overwritten, choose another --out"
-        )
 
 
 def pcap(packets: Iterable[Packet]) -> bytes:

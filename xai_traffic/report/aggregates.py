@@ -11,15 +11,14 @@ from xai_traffic import explain
 from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import RunError
 from xai_traffic.evaluation.aggregates import aggregate
-from xai_traffic.folder import whole_folder
 from xai_traffic.report.aggregate_figures import write_aggregate_figures
 from xai_traffic.report.aggregate_page import render
 from xai_traffic.report.explained import methods_for
 from xai_traffic.report.identities import redacted_text
 from xai_traffic.report.pseudonyms import Pseudonyms
 from xai_traffic.report.redact import redact_verdict
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
+from xai_traffic.whole import Destination, write_json
 
 PAGE, NUMBERS, FIGURES = "aggregate.html", "aggregate.json", "figures"
 KINDS = ("typical", "atypical")
@@ -65,11 +64,12 @@ def aggregate_run(
     if not methods:
         suitable = tuple(name for name in explain.METHODS if name in suitable)[:1]
     out = pathlib.Path(out)
-    _check_free(out, overwrite)
+    place = Destination(out, overwrite, "an aggregate", _foreign, RunError)
+    place.check_free()
     data = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     found = aggregate(run, data, split, methods=suitable, limit=limit, seed=seed)
     found = redact_aggregate(found, redact) if redact else {**found, "redacted": False}
-    with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
+    with place.whole_folder() as folder:
         (folder / FIGURES).mkdir()
         write_aggregate_figures(found, folder / FIGURES)
         write_json(folder / NUMBERS, found)
@@ -95,16 +95,5 @@ def redact_aggregate(found: dict[str, Any], pseudonyms: Pseudonyms) -> dict[str,
     return {**found, **paths, "classes": classes, "redacted": True}
 
 
-def _check_free(out: pathlib.Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise RunError(f"{out} exists: choose another --out, or add --overwrite")
-    if out.is_symlink() or not out.is_dir():
-        raise RunError(f"{out} is not a folder: choose another --out")
-    others = {entry.name for entry in out.iterdir()} - {PAGE, NUMBERS, FIGURES}
-    if others:
-        raise RunError(
-            f"{out} holds more than an aggregate ({', '.join(sorted(others)[:3])}): it is not "
-            "overwritten, choose another --out"
-        )
+def _foreign(folder: pathlib.Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} - {PAGE, NUMBERS, FIGURES}

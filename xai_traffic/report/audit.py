@@ -13,10 +13,10 @@ from xai_traffic.evaluation.audit import SESSIONS, audit_dataset
 from xai_traffic.evaluation.evaluate import check_classes, check_rules
 from xai_traffic.evaluation.field_reliance import LIMIT, METHOD, field_reliance
 from xai_traffic.evaluation.masked_retrain import DATASET, RUN, retrain, retrain_commands
-from xai_traffic.folder import whole_folder
 from xai_traffic.report.audit_page import render
 from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
+from xai_traffic.whole import Destination
 
 PAGE, VALUES = "audit.html", "audit.json"
 MADE = {PAGE, VALUES, DATASET, RUN}
@@ -59,7 +59,8 @@ def write_audit(
         DatasetError: the dataset cannot be audited.
     """
     out = pathlib.Path(out)
-    _check_free(out, overwrite)
+    place = Destination(out, overwrite, "an audit", _foreign, RunError)
+    place.check_free()
     dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     if run is not None:
         check_rules(run, dataset)
@@ -78,7 +79,7 @@ def write_audit(
     mask = found["proposal"]["mask"]
     commands = [] if mask is None else retrain_commands(dataset, mask, out, found["task"], run)
     found["proposal"]["commands"] = commands
-    with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
+    with place.whole_folder() as folder:
         _write(folder, found)
     if retraining:
         if mask is None:
@@ -93,13 +94,6 @@ def _write(folder: pathlib.Path, found: dict[str, Any]) -> None:
     (folder / VALUES).write_text(json.dumps(found, indent=1, ensure_ascii=True) + "\n", "utf-8")
 
 
-def _check_free(out: pathlib.Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise RunError(f"{out} exists: choose another --out, or add --overwrite")
-    if not out.is_dir() or out.is_symlink():
-        raise RunError(f"{out} is not a folder: choose another --out")
-    names = {entry.name for entry in out.iterdir()}
-    if names and (names - MADE or VALUES not in names):
-        raise RunError(f"{out} holds more than an audit: it is not overwritten")
+def _foreign(folder: pathlib.Path) -> set[str]:
+    names = {entry.name for entry in folder.iterdir()}
+    return names - MADE if VALUES in names else names

@@ -14,8 +14,8 @@ from xai_traffic.evaluation.forged import evaluate_forged
 from xai_traffic.evaluation.verdicts import write_verdicts
 from xai_traffic.report.plots import forged_drops, mark_leaky, write_evaluation_plots
 from xai_traffic.training.logging import EventWriter, cut_events
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
+from xai_traffic.whole import write_json
 
 
 def write_evaluation(

@@ -18,7 +18,6 @@ from xai_traffic.data.store import Dataset, open_dataset
 from xai_traffic.errors import CaptureError, RunError, XaiTrafficError
 from xai_traffic.evaluation.classify import verdicts_on
 from xai_traffic.evaluation.evaluate import check_rules
-from xai_traffic.folder import whole_folder
 from xai_traffic.report.annotated import (
     ANNOTATED,
     ANNOTATED_FOLDER,
@@ -40,6 +39,7 @@ from xai_traffic.report.pseudonyms import Pseudonyms
 from xai_traffic.report.redact import redact_judged, redact_run, redact_sessions
 from xai_traffic.terminal import log, progress
 from xai_traffic.training.run import Run
+from xai_traffic.whole import Destination
 
 REPORT, LINES, FIGURES = "report.html", "explanations.jsonl", "figures"
 TABLE = "explanations.parquet"
@@ -123,7 +123,8 @@ def explain_run(
         )
     chosen_methods = methods_for(run, methods and tuple(methods))
     out = pathlib.Path(out)
-    _check_free(out, overwrite)
+    place = Destination(out, overwrite, "a report", _foreign, RunError)
+    place.check_free()
     failures: list[tuple[str, str]] = []
     faults: list[tuple[str, str]] = []
     if dataset is not None:
@@ -150,7 +151,7 @@ def explain_run(
         # From here on nothing knows the originals, and no writer below needs to think of it.
         explained = redact_sessions(explained, redact)
         judged, run = redact_judged(judged, redact), redact_run(run, redact)
-    with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as folder:
+    with place.whole_folder() as folder:
         figures = folder / FIGURES
         figures.mkdir()
         for number, one in enumerate(progress(explained, "draw")):
@@ -305,16 +306,5 @@ def _stem(number: int, explained: Explained) -> str:
     return f"{number + 1:02d}-session-{explained.verdict['session']}"
 
 
-def _check_free(out: pathlib.Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise RunError(f"{out} exists: choose another --out, or add --overwrite")
-    if out.is_symlink() or not out.is_dir():
-        raise RunError(f"{out} is not a folder: choose another --out")
-    others = {entry.name for entry in out.iterdir()} - MADE
-    if others:
-        raise RunError(
-            f"{out} holds more than a report ({', '.join(sorted(others)[:3])}): it is not "
-            "overwritten, choose another --out"
-        )
+def _foreign(folder: pathlib.Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} - MADE

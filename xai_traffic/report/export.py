@@ -27,13 +27,12 @@ from xai_traffic.evaluation.run_record import (
     read_run_record,
 )
 from xai_traffic.evaluation.run_summary import read_json
-from xai_traffic.folder import whole_folder
 from xai_traffic.report.model_card import CARD, write_model_card
 from xai_traffic.training.calibration import CALIBRATION, FEATURES
 from xai_traffic.training.exported import VARIABLES, write_variables
 from xai_traffic.training.overlap import MANIFEST_COPY
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import CONFIG, READING, RESULT, load_run
+from xai_traffic.whole import Destination, write_json
 
 _PATHS = ("run", "dataset", "unknown_dataset", "path", "init_from")
 """Keys whose values are paths."""
@@ -60,7 +59,8 @@ def export_run(
     record = read_run_record(run.path)
     if record.summary.result is None:
         raise RunError(f"{folder} is not finished: let the training end, then export it")
-    with whole_folder(out, lambda: _check_free(out, overwrite), RunError) as new:
+    place = Destination(out, overwrite, "an export", _foreign, RunError)
+    with place.whole_folder() as new:
         write_variables(new, run.variables)
         _write_told(new, record)
     write_model_card(out)
@@ -113,15 +113,11 @@ def _without_paths(value: Any) -> Any:
     }
 
 
-def _check_free(out: pathlib.Path, overwrite: bool) -> None:
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise RunError(f"{out} exists: choose another --out, or add --overwrite")
-    measured = tuple(f"{kind}-" for kind in KINDS)
+def _foreign(folder: pathlib.Path) -> set[str]:
+    names = {entry.name for entry in folder.iterdir()}
+    if VARIABLES not in names:
+        return names
     known = {CONFIG, READING, RESULT, CALIBRATION, FEATURES, VARIABLES}
     known |= {MANIFEST_COPY, AUDIT, NOTES, CARD}
-    names = {entry.name for entry in out.iterdir()} if out.is_dir() else {""}
-    others = {name for name in names - known if not name.startswith(measured)}
-    if out.is_symlink() or others or (names and VARIABLES not in names):
-        raise RunError(f"{out} holds more than an export: it is not overwritten")
+    measured = tuple(f"{kind}-" for kind in KINDS)
+    return {name for name in names - known if not name.startswith(measured)}

@@ -20,7 +20,7 @@ from xai_traffic.report.model_card_data import evaluation_data, hides, training_
 from xai_traffic.report.model_card_limits import known_shortcuts, must_not
 from xai_traffic.report.model_card_scores import quantitative_analyses
 from xai_traffic.terminal import log, printable
-from xai_traffic.training.result import write_json
+from xai_traffic.whole import whole_file, write_json
 
 CARD = "model_card.md"
 
@@ -66,9 +66,8 @@ def write_model_card(
             f"({type(error).__name__}: {error}): measure it again, or remove it"
         ) from error
     path = folder / CARD
-    new = path.with_name(f".{CARD}.new")
-    new.write_text(text, encoding="utf-8", errors="backslashreplace")
-    new.replace(path)
+    with whole_file(path) as new:
+        new.write_text(text, encoding="utf-8", errors="backslashreplace")
     return text, path
 
 

@@ -14,8 +14,8 @@ from xai_traffic.evaluation.open_set_evaluation import evaluate_open_set
 from xai_traffic.report.confidence_plots import means_and_reach
 from xai_traffic.report.plots import mark_leaky
 from xai_traffic.training.pictures import label
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import Run
+from xai_traffic.whole import write_json
 
 COLOURS = ("0.55", "#c77c11", "#b00020", "#3b6ea5", "#2d7d46")
 

@@ -30,10 +30,10 @@ from xai_traffic.training.config import flatten
 from xai_traffic.training.losses import balanced_weights
 from xai_traffic.training.optim import make_optimizer, make_schedule
 from xai_traffic.training.overlap import trained_on, trainings_before
-from xai_traffic.training.result import write_json
 from xai_traffic.training.run import CONFIG, READING, build_model, load_run, read_config
 from xai_traffic.training.state import TrainState, make_state
 from xai_traffic.training.steps import compile_steps
+from xai_traffic.whole import write_json
 
 MOST_PREAMBLE = 32
 """Bytes at the begin of a payload that may count as a header of it."""

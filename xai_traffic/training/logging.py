@@ -26,6 +26,7 @@ from tensorboard.util import tensor_util
 
 from xai_traffic.terminal import printable
 from xai_traffic.training.mirrors import Mirrors
+from xai_traffic.whole import whole_file
 
 COLUMNS = (
     "step",
@@ -161,7 +162,8 @@ def cut_events(folder: pathlib.Path, step: int, *, due: bool = False) -> None:
     for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
         kept = b"".join(record for record, event in read_events(path) if stays(event))
         if kept:
-            _replace(path, kept)
+            with whole_file(path) as new:
+                new.write_bytes(kept)
         else:
             path.unlink()
 
@@ -187,13 +189,8 @@ def cut_metrics(path: pathlib.Path, step: int, *, due: bool = False) -> None:
         for number, line in enumerate(lines)
         if line.endswith("\n") and (not number or stays(line))
     ]
-    _replace(path, "".join(kept).encode())
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.write_bytes(data)
-    new.replace(path)
+    with whole_file(path) as new:
+        new.write_text("".join(kept), "utf-8")
 
 
 class RunLog:

@@ -26,11 +26,12 @@ from xai_traffic.training.job import Job, check_same, claim, prepare
 from xai_traffic.training.logging import RunLog
 from xai_traffic.training.metrics import empty_sums, scores_of
 from xai_traffic.training.pictures import confusion_matrix_png
-from xai_traffic.training.result import make_result, show_examples, write_json
+from xai_traffic.training.result import make_result, show_examples
 from xai_traffic.training.run import CHECKPOINTS, RESULT
 from xai_traffic.training.state import TrainState, judged
 from xai_traffic.training.stopping import Stopping
 from xai_traffic.training.watch import StepWatch
+from xai_traffic.whole import write_json
 
 
 def train(

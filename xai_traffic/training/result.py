@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -115,10 +114,3 @@ def show_examples(
         )
         picture = heat_map_png(images[number], heats[number], title)
         run_log.picture(f"examples/{number}", picture, run.step, captured=True)
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Write a JSON file in one go: readers see the old one or the whole new one."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    new.replace(path)

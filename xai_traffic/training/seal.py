@@ -10,6 +10,8 @@ import json
 import pathlib
 from collections.abc import Container
 
+from xai_traffic.whole import write_json
+
 SEAL = "seal.json"
 """Name of the file, in the folder that it seals."""
 
@@ -24,9 +26,7 @@ def seal(folder: pathlib.Path) -> None:
         for path in sorted(folder.glob("*/**/*"))
         if path.is_file()
     }
-    new = folder / f".{SEAL}.new"
-    new.write_text(json.dumps(files, indent=1), encoding="utf-8")
-    new.replace(folder / SEAL)
+    write_json(folder / SEAL, files)
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
