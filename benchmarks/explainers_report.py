@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from xai_traffic.explain import METHODS
+from xai_traffic.report.intervals import hundredfold, with_interval
 
 UNITS = ("packets", "fields", "bytes")
 QUESTIONS = {"packets": "Which packet?", "fields": "Which field?", "bytes": "Which bytes?"}
@@ -157,23 +158,15 @@ def _whole(value: float | None) -> str:
 
 
 def _percent(found: dict) -> str:
-    return _told(found, lambda part: f"{100 * part:.1f}")
+    return with_interval(found, hundredfold(".1f"), missing="-")
 
 
 def _logits(found: dict) -> str:
-    return _told(found, lambda logit: f"{logit:.2f}")
+    return with_interval(found, "{:.2f}".format, missing="-")
 
 
 def _times(found: dict | None) -> str:
-    return _told(found, lambda ratio: f"{ratio:.1f}", " x")
-
-
-def _told(found: dict | None, say: Callable[[float], str], unit: str = "") -> str:
-    """Return a mean with its interval, which few sessions have not; "-" where there is none."""
-    if not found or found["mean"] is None:
-        return "-"
-    mean = say(found["mean"]) + unit
-    return mean if found["low"] is None else f"{mean} ({say(found['low'])}, {say(found['high'])})"
+    return with_interval(found, "{:.1f}".format, " x", missing="-")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -23,6 +23,7 @@ from record_ustc import ustc
 
 from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics
 from xai_traffic.explain import METRICS
+from xai_traffic.report.intervals import hundredfold, with_interval
 from xai_traffic.terminal import configure_logging, log
 from xai_traffic.training.config import load_config
 from xai_traffic.training.loop import train
@@ -166,10 +167,7 @@ def _title(record: dict) -> str:
 
 def _passed(found: dict) -> str:
     """Return a part of cards with its 95 % interval, in whole per cent."""
-    if found["mean"] is None:
-        return ""
-    ends = [100 * found[end] for end in ("low", "high") if found[end] is not None]
-    return f"{100 * found['mean']:.0f} %" + (" ({:.0f}, {:.0f})".format(*ends) if ends else "")
+    return with_interval(found, hundredfold(".0f"), " %")
 
 
 def _cell(metric: dict | None) -> str:

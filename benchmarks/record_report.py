@@ -9,6 +9,7 @@ from record_cells import Cell, cells_and_parts
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.seed_intervals import over_seeds, over_seeds_of_one_test
+from xai_traffic.report.intervals import hundredfold, with_interval
 
 NETWORKS = ("vit", "xception", "vgg19", "vit of the payload", "networks, mean")
 BEST = "best baseline"
@@ -252,18 +253,15 @@ def _by_cell(records: list[dict]):
 def _shown(found: dict | None, signed: bool = False) -> str:
     if found is None:
         return ""
-    sign = "+" if signed else ""
-    if found["low"] is None:
-        return f"{100 * found['mean']:{sign}.1f}"
-    low, high = 100 * found["low"], 100 * found["high"]
-    low, high = max(low, -100.0 if signed else 0.0), min(high, 100.0)
-    return f"{100 * found['mean']:{sign}.1f} ({low:{sign}.1f}, {high:{sign}.1f})"
+    ends = {end: found[end] for end in ("low", "high")}
+    if None not in ends.values():  # of few seeds an interval may reach beyond what there can be
+        least = -1.0 if signed else 0.0
+        ends = {end: min(max(value, least), 1.0) for end, value in ends.items()}
+    return with_interval({**found, **ends}, hundredfold("+.1f" if signed else ".1f"))
 
 
 def _rate(found: dict | None) -> str:
-    if found is None or found["value"] is None:
-        return ""
-    return "{:.3g} ({:.3g}, {:.3g})".format(*(100 * found[s] for s in ("value", "low", "high")))
+    return with_interval(found, hundredfold(".3g"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

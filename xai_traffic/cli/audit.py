@@ -8,6 +8,7 @@ import sys
 
 from xai_traffic.cli.confidence import told
 from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed
+from xai_traffic.report.intervals import ends
 from xai_traffic.terminal import log, printable, show_table
 
 SHOWN = 20
@@ -89,6 +90,7 @@ def _show(found: dict, stream) -> None:
     """Print the ranked fields, what the splits share, and what the audit proposes."""
     for reason in found["leaky"]:
         log.warning("%s is LEAKY: %s", printable(found["dataset"]), printable(reason))
+    say = "{:.3f}".format
     show_table(
         f"{found['task']}{', LEAKY' * bool(found['leaky'])}: accuracy of a majority rule on one "
         f"field alone; the most frequent class gives {found['baseline']:.4f}, "
@@ -99,9 +101,9 @@ def _show(found: dict, stream) -> None:
                 row["field"],
                 row["side"] if row["part"] == "whole" else f"{row['side']}, {row['part']}",
                 row["balanced_accuracy"],
-                _reach(row, "balanced_accuracy"),
+                ends(row["intervals"]["balanced_accuracy"], say),
                 row["accuracy"],
-                _reach(row, "accuracy"),
+                ends(row["intervals"]["accuracy"], say),
                 row["ami"],
                 row["coverage"],
                 row["verdict"],
@@ -121,9 +123,9 @@ def _show(found: dict, stream) -> None:
     )
     near = found["nearest_neighbours"]
     print(
-        f"nearest neighbour: accuracy {near['accuracy']:.4f} ({_reach(near, 'accuracy')}); half of "
-        "the test sessions differ from one in training in at most "
-        f"{100 * near['quantiles']['0.5']:.1f} % of their bytes",
+        f"nearest neighbour: accuracy {near['accuracy']:.4f} "
+        f"({ends(near['intervals']['accuracy'], say)}); half of the test sessions differ from one "
+        f"in training in at most {100 * near['quantiles']['0.5']:.1f} % of their bytes",
         file=stream,
     )
     conflicts = found["label_conflicts"]
@@ -140,11 +142,6 @@ def _show(found: dict, stream) -> None:
         print(f"  {printable(command)}", file=stream)
     if found["retrain"]:
         _show_retrain(found["retrain"], stream)
-
-
-def _reach(row: dict, name: str) -> str:
-    found = row["intervals"][name]
-    return f"{found['low']:.3f} to {found['high']:.3f}"
 
 
 def _show_run(run: dict, stream) -> None:

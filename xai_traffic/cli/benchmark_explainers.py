@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 from xai_traffic.cli.options import DONE, add_json, add_seed
+from xai_traffic.report.intervals import with_interval
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -64,9 +65,9 @@ def show_benchmark(result: dict) -> None:
         f"{result['model']}, lab {result['lab']['plant'] or 'of the families own plants'}",
         ("accuracy", "with 95 % interval"),
         [
-            ("with the plants", _interval(relied["accuracy"])),
+            ("with the plants", _told(relied["accuracy"])),
             ("the best judge's", f"{relied['best']:.3f}"),
-            ("without the plants", _interval(relied["without"])),
+            ("without the plants", _told(relied["without"])),
             ("so the model rests on them", "yes" if relied["relies"] else "NO, or not enough"),
         ],
         stream=stream,
@@ -81,7 +82,7 @@ def show_benchmark(result: dict) -> None:
             (
                 name,
                 *(
-                    _interval(own[unit]["rank"])
+                    _told(own[unit]["rank"])
                     + (f" [{_mean(control[name][unit]['rank'])}]" if name in control else "")
                     for unit in UNITS
                 ),
@@ -97,21 +98,17 @@ def show_benchmark(result: dict) -> None:
         "logits of Malware that are lost without a packet, means with 95 % interval",
         ("packet", "logits"),
         [
-            ("with the plant", _interval(logit["planted"])),
-            ("another one of the session", _interval(logit["other"])),
-            ("difference", _interval(logit["difference"])),
+            ("with the plant", _told(logit["planted"])),
+            ("another one of the session", _told(logit["other"])),
+            ("difference", _told(logit["difference"])),
         ],
         stream=stream,
     )
 
 
+def _told(found: dict) -> str:
+    return with_interval(found, "{:.2f}".format, missing="-")
+
+
 def _mean(found: dict) -> str:
-    return "-" if found["mean"] is None else f"{found['mean']:.2f}"
-
-
-def _interval(found: dict) -> str:
-    if found["mean"] is None:
-        return "-"
-    if found["low"] is None:
-        return _mean(found)
-    return f"{found['mean']:.2f} ({found['low']:.2f}, {found['high']:.2f})"
+    return with_interval(found["mean"], "{:.2f}".format, missing="-")

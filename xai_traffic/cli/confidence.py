@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xai_traffic.cli.options import warn_leaky
+from xai_traffic.report.intervals import with_interval
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -85,14 +86,9 @@ def show_open_set(result: dict[str, Any]) -> None:
     warn_leaky(result["leaky"])
 
 
-def told(value: dict[str, float | None]) -> str:
+def told(found: dict[str, float | None]) -> str:
     """Return a number with its interval in words."""
-    if value["mean"] is None:
-        return ""
-    if value["low"] is None:
-        return _number(value["mean"])
-    mean, low, high = (_number(value[end]) for end in ("mean", "low", "high"))
-    return f"{mean} ({low}, {high})"
+    return with_interval(found, _number)
 
 
 def _number(value: float) -> str:

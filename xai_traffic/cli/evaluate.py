@@ -8,6 +8,7 @@ import sys
 
 from xai_traffic.cli.confidence import show_confidence, show_open_set
 from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed, renew_card, warn_leaky
+from xai_traffic.report.intervals import ends, hundredfold, with_interval
 from xai_traffic.terminal import log, show_table
 
 COLUMNS = 5
@@ -119,7 +120,7 @@ def show_scores(result: dict, leaky: str = "") -> None:
         f"{result['split']}: {result['sessions']} sessions{leaky}",
         ("score", "value", "95 % interval"),
         [
-            (name, f"{found['value']:.4f}", f"{found['low']:.4f} to {found['high']:.4f}")
+            (name, f"{found['value']:.4f}", ends(found, "{:.4f}".format))
             for name in names
             for found in [intervals[name]]
             if found["value"] is not None
@@ -133,14 +134,15 @@ def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
     if not found["at"]:
         log.warning("the split has sessions of one side only: no rates where malware is rare")
         return
+    percent, alerts = hundredfold(".3g"), ("alerts_a_day", "false_alerts_a_day")
     show_table(
         f"{split}: where malware is rare{leaky}",
         ("malware among sessions", "precision, %", "alerts a day", "of them false"),
         [
             (
                 f"{row['prevalence']:g}",
-                _percent(row["precision"]),
-                *(_count(row[name]) for name in ("alerts_a_day", "false_alerts_a_day")),
+                with_interval(row["precision"], percent),
+                *(with_interval(row[name], "{:,.0f}".format) for name in alerts),
             )
             for row in found["at"]
         ],
@@ -148,18 +150,9 @@ def show_base_rates(found: dict, split: str, leaky: str = "") -> None:
     log.info(
         "detected are %s %% of the malware, false alarms are %s %% of the rest; exact 95 %% "
         "intervals; alerts of %s sessions a day",
-        *(_percent(found[f"{name}_rate"]) for name in ("detection", "false_alarm")),
+        *(with_interval(found[f"{name}_rate"], percent) for name in ("detection", "false_alarm")),
         f"{found['sessions_a_day']:,}",
     )
-
-
-def _percent(found: dict) -> str:
-    value, low, high = (found[side] for side in ("value", "low", "high"))
-    return "" if value is None else f"{100 * value:.3g} ({100 * low:.3g}, {100 * high:.3g})"
-
-
-def _count(found: dict) -> str:
-    return "{value:,.0f} ({low:,.0f}, {high:,.0f})".format(**found)
 
 
 def show_forged(result: dict, stream=None) -> None:
@@ -168,11 +161,11 @@ def show_forged(result: dict, stream=None) -> None:
         f"{result['split']}: {result['sessions']} sessions, mask {result['mask']}, checksums "
         f"{result['checksums']}" + ", LEAKY" * bool(result["leaky"])
     )
-    scores = ("accuracy", "macro_f1")
-    lines = [("unforged", *(s for key in scores for s in (_range(result["unforged"][key]), "")))]
-    for row in result["forgeries"]:
-        cells = ((_range(row[key]), _range(row["drop"][key])) for key in scores)
-        lines.append((row["forgery"], *(cell for pair in cells for cell in pair)))
+    lines = []
+    for row in ({"forgery": "unforged", **result["unforged"], "drop": {}}, *result["forgeries"]):
+        scores = [(row[name], row["drop"].get(name)) for name in ("accuracy", "macro_f1")]
+        cells = [with_interval(found, hundredfold(".2f")) for pair in scores for found in pair]
+        lines.append((row["forgery"], *cells))
     show_table(
         f"{about}: per cent, with 95 % intervals over {result['units']} units (a {result['unit']})",
         ("forged", "accuracy", "drop", "macro-F1", "drop"),
@@ -180,11 +173,6 @@ def show_forged(result: dict, stream=None) -> None:
         stream=stream,
     )
     warn_leaky(result["leaky"])
-
-
-def _range(found: dict) -> str:
-    mean, low, high = (100 * found[key] for key in ("value", "low", "high"))
-    return f"{mean:.2f} ({low:.2f}, {high:.2f})"
 
 
 def show_explanations(result: dict, stream=None) -> None:
@@ -204,7 +192,7 @@ def show_explanations(result: dict, stream=None) -> None:
         [
             (
                 name,
-                _parts(own["cards"]["passed"]),
+                with_interval(own["cards"]["passed"], hundredfold(".0f")),
                 *(round(100 * own["cards"][grade]) for grade in grades[1:]),
                 own["cards"]["sessions"],
             )
@@ -219,27 +207,12 @@ def show_explanations(result: dict, stream=None) -> None:
             f"{about}: means, with 95 % intervals, drawn by {result['unit']}",
             ("explanation", *(name.replace("_", " ") for name in part)),
             [
-                (name, *(_interval(own["metrics"].get(metric)) for metric in part))
+                (name, *(with_interval(own["metrics"].get(one), "{:.3g}".format) for one in part))
                 for name, own in methods.items()
             ],
             stream=stream,
         )
     warn_leaky(result["leaky"])
-
-
-def _parts(found: dict) -> str:
-    if found["mean"] is None:
-        return ""
-    mean, *ends = (found[end] and 100 * found[end] for end in ("mean", "low", "high"))
-    return f"{mean:.0f}" + ("" if None in ends else " ({:.0f}, {:.0f})".format(*ends))
-
-
-def _interval(found: dict | None) -> str:
-    if not found or found["mean"] is None:
-        return ""
-    if found["low"] is None:
-        return f"{found['mean']:.3g}"
-    return f"{found['mean']:.3g} ({found['low']:.2g}, {found['high']:.2g})"
 
 
 def _written(result: dict, path: pathlib.Path, options) -> int:

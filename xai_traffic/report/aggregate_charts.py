@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xai_traffic.report.intervals import ends, hundredfold
 from xai_traffic.report.markup import percent, text
 
 WIDTH, HEIGHT, LEFT, BASE = 1060, 120, 44, 18
@@ -97,8 +98,8 @@ def position_chart(packets: Sequence[Mapping[str, Any]]) -> str:
 
 def _words(row: Mapping[str, Any]) -> str:
     return (
-        f"packet {row['packet']}: {100 * row['share']:.1f} % ({100 * row['low']:.1f} to "
-        f"{100 * row['high']:.1f}), in {100 * row['frequency']:.0f} % of the sessions"
+        f"packet {row['packet']}: {100 * row['share']:.1f} % ({ends(row, hundredfold('.1f'))}), "
+        f"in {100 * row['frequency']:.0f} % of the sessions"
     )
 
 

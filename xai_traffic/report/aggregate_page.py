@@ -17,6 +17,7 @@ from xai_traffic import __version__
 from xai_traffic.evaluation.answers import is_wrong, nearest_class
 from xai_traffic.explain import METHODS, PER_BYTE
 from xai_traffic.report.aggregate_charts import ceiling, position_chart, share_bar
+from xai_traffic.report.intervals import ends, hundredfold
 from xai_traffic.report.markup import content_hash, count, percent, text
 from xai_traffic.report.session_section import endpoints
 
@@ -265,7 +266,7 @@ def _field_row(row: Mapping[str, Any], top: float, signed: bool, told: Mapping[s
         f'<th scope="row">{text(row["field"])}</th>',
         f'<td class="graph">{share_bar(row, top)}</td>',
         f'<td class="number">{percent(row["share"])}</td>',
-        f'<td class="number interval">{_interval(row)}</td>',
+        f'<td class="number interval">{ends(row, hundredfold(".1f"))}</td>',
     ]
     if signed:
         cells.append(f'<td class="number">{_signed(row["net"])}</td>')
@@ -279,10 +280,6 @@ def _field_row(row: Mapping[str, Any], top: float, signed: bool, told: Mapping[s
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-
-
 def _signed(share: float) -> str:
     return f"{100 * share:+.1f}\u00a0%".replace("-", "\u2212")
 
@@ -294,7 +291,7 @@ def _packet_part(part: Mapping[str, Any], *, signed: bool) -> str:
     head = "".join(f'<th scope="col" class="number">{name}</th>' for name in names)
     lines = []
     for row in rows:
-        cells = [percent(row["share"]), _interval(row)]
+        cells = [percent(row["share"]), ends(row, hundredfold(".1f"))]
         cells += [percent(row[way]) for way in ("initiator", "responder")]
         cells += [_signed(row["net"])] if signed else []
         cells.append(percent(row["frequency"], 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xai_traffic.report.charts import bar
+from xai_traffic.report.intervals import ends
 from xai_traffic.report.markup import count, percent, text
 
 STEPS = 8
@@ -104,6 +105,10 @@ def _least(per_class: dict[str, float]) -> str:
 def neighbours_section(found: dict[str, Any]) -> str:
     """Return how near the test split lies to training."""
     near = found["nearest_neighbours"]
+    right, alike = (
+        f"{percent(near[name])} ({ends(near['intervals'][name], percent)})"
+        for name in ("accuracy", "balanced_accuracy")
+    )
     within = "".join(
         f'<tr><th scope="row">at most {percent(float(limit), 0)}</th>'
         f'<td class="number">{bar(part, "plain")} {percent(part)}</td></tr>'
@@ -117,10 +122,9 @@ def neighbours_section(found: dict[str, Any]) -> str:
     return (
         f"<p>Of {count(near['test'], 'test session')}, the nearest of "
         f"{count(near['train'], 'training session')} by the part of bytes that differ, over the "
-        f"first {near['packets']} packets. Its label is right for {percent(near['accuracy'])} of "
-        f"them{_between(near, 'accuracy')}, {percent(near['balanced_accuracy'])} with classes "
-        f"weighed alike{_between(near, 'balanced_accuracy')}: a model that "
-        "does no better may have learnt by heart.</p>"
+        f"first {near['packets']} packets. Its label is right for {right} of them, "
+        f"{alike} with classes weighed alike: a model that does no better may have learnt by "
+        "heart.</p>"
         '<div class="pair"><div class="scroll-x"><table class="audited"><thead><tr>'
         '<th scope="col">bytes that differ</th><th scope="col" class="number">test sessions</th>'
         f"</tr></thead><tbody>{within}</tbody></table></div>"
@@ -160,9 +164,3 @@ def conflicts_section(found: dict[str, Any]) -> str:
         '<th scope="col" class="number">images</th></tr></thead>'
         f'<tbody>{pairs}</tbody></table></div><ul class="words">{examples}</ul></div>'
     )
-
-
-def _between(near: dict[str, Any], name: str) -> str:
-    """Return the 95 % interval of a score in words."""
-    found = near["intervals"][name]
-    return f" ({percent(found['low'])} to {percent(found['high'])})"

@@ -6,6 +6,7 @@ from typing import Any
 
 from xai_traffic.evaluation.mask_proposal import tells
 from xai_traffic.report.charts import bar
+from xai_traffic.report.intervals import ends
 from xai_traffic.report.markup import count, percent, text
 
 TELLING, OTHERS = 50, 40
@@ -73,9 +74,7 @@ def _reach(row: dict[str, Any], name: str) -> str:
     """Return the interval of a score below it, where it has one."""
     if not row["intervals"]:
         return ""
-    found = row["intervals"][name]
-    reach = f"{percent(found['low'])} to {percent(found['high'])}"
-    return f'<br><span class="quiet">{reach}</span>'
+    return f'<br><span class="quiet">{ends(row["intervals"][name], percent)}</span>'
 
 
 def _breakable(name: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from xai_traffic.explain import METHODS
 from xai_traffic.report.charts import bar
+from xai_traffic.report.intervals import ends
 from xai_traffic.report.markup import count, percent, text
 
 
@@ -31,7 +31,7 @@ def run_section(found: dict[str, Any]) -> str:
     return (
         f"<p>{text(run['run'])} ({text(run['model'])}, step {run['step']:,}) judges "
         f"{percent(run['accuracy'])} of {count(run['sessions'], 'test session')} rightly "
-        f"({_reach(run['interval'], percent)}). Beside "
+        f"({ends(run['interval'], percent)}). Beside "
         f"the share of each field in what {text(METHODS[run['method']])} says the verdicts rest on "
         "stands the accuracy that is lost when sessions exchange that field: each gets the values "
         "of another one, lengths and checksums made right again. A share without a loss is blame "
@@ -49,7 +49,7 @@ def _row(name: str, row: dict[str, Any], verdict: str | None) -> str:
         f'<tr><th scope="row">{text(name)}</th><td>{tag}</td>'
         f'<td class="number">{bar(row["share"], "share")} {percent(row["share"])}</td>'
         f'<td class="number">{bar(drop["mean"], "drop")} {_points(drop["mean"])}</td>'
-        f'<td class="number">{_reach(drop, _points)}</td></tr>'
+        f'<td class="number">{ends(drop, _points)}</td></tr>'
     )
 
 
@@ -62,13 +62,6 @@ def _percent(part: float) -> str:
     return percent(part, 2)
 
 
-def _reach(found: dict[str, float | None], say: Callable[[float], str]) -> str:
-    """Return the ends of an interval in words."""
-    if found["low"] is None:
-        return "of too few"
-    return f"{say(found['low'])} to {say(found['high'])}"
-
-
 def retrain_section(found: dict[str, Any]) -> str:
     """Return both scores; empty where nothing was trained."""
     retrained = found["retrain"]
@@ -79,9 +72,9 @@ def retrain_section(found: dict[str, Any]) -> str:
         f'<td class="number">{row["sessions"]:,}</td>'
         f'<td class="number">{bar(row["accuracy"]["value"], "drop")} '
         f"{_percent(row['accuracy']['value'])}</td>"
-        f'<td class="number">{_reach(row["accuracy"], _percent)}</td>'
+        f'<td class="number">{ends(row["accuracy"], _percent)}</td>'
         f'<td class="number">{_percent(row["macro_f1"]["value"])}</td>'
-        f'<td class="number">{_reach(row["macro_f1"], _percent)}</td></tr>'
+        f'<td class="number">{ends(row["macro_f1"], _percent)}</td></tr>'
         for words, row in (("as it was", retrained["before"]), ("masked", retrained["after"]))
     )
     differ = retrained["difference"]
@@ -91,7 +84,7 @@ def retrain_section(found: dict[str, Any]) -> str:
     )
     line = (
         f"<p>Of the {count(differ['sessions'], 'test session')} that both have, the difference is "
-        f"<b>{_points(differ['mean'])} points</b> ({_reach(differ, _points)}, 95\u00a0% by "
+        f"<b>{_points(differ['mean'])} points</b> ({ends(differ, _points)}, 95\u00a0% by "
         "bootstrap over what the split keeps together).</p>"
         if differ["mean"] is not None
         else "<p>No test session is in both.</p>"

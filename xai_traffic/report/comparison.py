@@ -9,6 +9,7 @@ from typing import Any
 
 from xai_traffic.evaluation.compare import BESIDE, Comparison
 from xai_traffic.evaluation.run_summary import score_columns
+from xai_traffic.report.intervals import hundredfold, with_interval
 from xai_traffic.terminal import printable
 
 BEST = "*"
@@ -60,20 +61,15 @@ def pair_table(pair: dict[str, Any]) -> tuple[str, list[str], list[list[str]]]:
         "cent, with 95 % intervals, and how far behind the first, which these sessions chose"
     ) + ", LEAKY" * pair["leaky"]
     columns = ["classifier", "accuracy", "macro-F1", "accuracy behind", "macro-F1 behind", "p"]
-    rows = []
+    names, say, rows = ("accuracy", "macro_f1"), hundredfold(".2f"), []
     for one in pair["classifiers"]:
-        row = [printable(one["name"]), _range(one["accuracy"]), _range(one["macro_f1"])]
+        row = [printable(one["name"]), *(with_interval(one[name], say) for name in names)]
         if "behind" in one:
-            row += [_range(one["behind"][name]) for name in ("accuracy", "macro_f1")]
+            row += [with_interval(one["behind"][name], say) for name in names]
             p = one["mcnemar"]["p"]
             row.append(f"{p:.2g}" if p >= LEAST_P else f"< {LEAST_P:g}")
         rows.append(row + [""] * (len(columns) - len(row)))
     return title, columns, rows
-
-
-def _range(found: dict[str, float]) -> str:
-    value, low, high = (100 * found[side] for side in ("value", "low", "high"))
-    return f"{value:.2f} ({low:.2f}, {high:.2f})"
 
 
 def to_csv(comparison: Comparison) -> str:

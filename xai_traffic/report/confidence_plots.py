@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from xai_traffic.evaluation.calibration import reliability
+from xai_traffic.report.intervals import with_interval
 from xai_traffic.training.calibration import tempered
 from xai_traffic.training.pictures import label
 
@@ -38,7 +39,7 @@ def reliability_diagram(
         sure, accuracy, count = reliability(labels, tempered(logits, heat))
         full = count > 0
         error = confidence[when]["expected_calibration_error"]
-        told = f"{name}: error {told_to(4, error)}"
+        told = f"{name}: error {with_interval(error, '{:.4f}'.format)}"
         above.plot(sure[full], accuracy[full], color=colour, linewidth=1)
         sizes = 12 + 16 * np.log10(count[full])  # what one session says is little
         above.scatter(sure[full], accuracy[full], sizes, color=colour, label=told, zorder=3)
@@ -72,7 +73,7 @@ def risk_coverage_curve(confidence: dict[str, Any]) -> Figure:
     axes.set_xlabel("part of the sessions that is judged, the surest first")
     axes.set_ylabel("of it judged wrongly")
     area = confidence["aurc"]
-    axes.set_title(f"area {told_to(5, area)}", fontsize=10)
+    axes.set_title(f"area {with_interval(area, '{:.5f}'.format)}", fontsize=10)
     axes.grid(alpha=0.3)
     return figure
 
@@ -97,14 +98,6 @@ def sets_per_class(sets: dict[str, Any]) -> Figure:
     left.set_xlabel(f"has its class in the set ({sets['promised']:.4g} promised)")
     right.set_xlabel("classes in the set")
     return figure
-
-
-def told_to(digits: int, found: dict[str, Any]) -> str:
-    """Return a mean with its interval, where there is one."""
-    mean, low, high = found["mean"], found["low"], found["high"]
-    if low is None:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
 
 
 def means_and_reach(found: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

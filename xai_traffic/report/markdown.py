@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from xai_traffic.evaluation.bootstrap import WILSON
+from xai_traffic.report.intervals import hundredfold, with_interval
 from xai_traffic.terminal import printable
 
 
@@ -49,17 +50,17 @@ def percent(found: dict[str, Any] | float | None) -> str:
     Args:
         found: the part, or `value` or `mean` with `low` and `high`.
     """
-    return _told(found, lambda part: f"{100 * part:.2f}", " %")
+    return with_interval(found, hundredfold(".2f"), " %")
 
 
 def points(found: dict[str, Any] | float | None) -> str:
     """Return a difference of two parts in points: "5.73 points (4.74, 6.71)"."""
-    return _told(found, lambda part: f"{100 * part:.2f}", " points")
+    return with_interval(found, hundredfold(".2f"), " points")
 
 
 def number(found: dict[str, Any] | float | None) -> str:
     """Return a number like "0.0250 (0.0179, 0.0331)"."""
-    return _told(found, lambda value: f"{value:.4g}", "")
+    return with_interval(found, "{:.4g}".format)
 
 
 def part_of(hits: int, of: int) -> dict[str, float]:
@@ -68,14 +69,3 @@ def part_of(hits: int, of: int) -> dict[str, float]:
     middle = (part + least / 2) / (1 + least)
     reach = np.sqrt(WILSON * (part * (1 - part) + least / 4) / of) / (1 + least)
     return {"value": part, "low": max(middle - reach, 0.0), "high": min(middle + reach, 1.0)}
-
-
-def _told(found: dict[str, Any] | float | None, say: Any, unit: str) -> str:
-    if not isinstance(found, dict):
-        return "" if found is None else f"{say(found)}{unit}"
-    value = found.get("value", found.get("mean"))
-    if value is None:
-        return ""
-    if found.get("low") is None or found.get("high") is None:
-        return f"{say(value)}{unit}"
-    return f"{say(value)}{unit} ({say(found['low'])}, {say(found['high'])})"
