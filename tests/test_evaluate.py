@@ -68,6 +68,8 @@ def test_classes_are_matched_by_name_not_by_place(dataset, split):
         name: names.count(name) for name in run.classes
     }
     assert (result["split"], result["mask"], result["task"]) == (split, "none", "multiclass")
+    made_by = {"train": "trained on", "validation": "chosen by"}.get(split)
+    assert [made_by in reason for reason in result["flattered_by"]] == [True] * bool(made_by)
     labels, probabilities = predict_split(run, split, dataset)
     assert labels.dtype == np.int32 and set(labels) == {0, 2, 3}
     assert probabilities.shape == (len(rows), 4)

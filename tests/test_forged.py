@@ -55,6 +55,7 @@ def reads_ttl(dataset, path=pathlib.Path("run")):
         classes=list(classes),
         dataset={"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset.manifest)},
         predict=predict,
+        calibration=None,
         step=7,
     )
 

@@ -96,6 +96,26 @@ def test_scores_on_such_a_dataset_are_called_leaky(folder, tmp_path, capsys):
     assert "images" not in capsys.readouterr().err
 
 
+def test_splits_that_a_run_was_made_by_are_said_to_flatter_it(folder, tmp_path, capsys):
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    assert main(["evaluate", str(run), "--split", "train"]) == 0
+    assert "split train flatters the run: it was trained on" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--split", "validation"]) == 0
+    told = capsys.readouterr().err
+    assert "split validation flatters the run: its checkpoint was chosen" in told
+    assert "calibrated on" not in told
+    assert main(["calibrate", str(run)]) == main(["evaluate", str(run)]) == 0
+    assert "flatters" not in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--split", "validation"]) == 0
+    assert "flatters the run: it was calibrated on" in capsys.readouterr().err
+    card = (run / "model_card.md").read_text()
+    assert "Split train flatters the run: it was trained on these sessions." in card
+    assert card.count("Split validation flatters the run") == 2
+    assert "Split test flatters" not in card
+    assert main(["compare", str(run), "--split", "train"]) == 0
+    assert "run: split train flatters the run: it was trained" in capsys.readouterr().err
+
+
 def test_what_parameters_to_start_from_were_trained_on_counts(folder, tmp_path, caplog):
     other = under_another_seed(open_dataset(folder / "own"), tmp_path / "other")
     config = tiny_config(other, epochs=1, batch_size=8, init_from=str(folder / "run"))
@@ -108,6 +128,8 @@ def test_what_parameters_to_start_from_were_trained_on_counts(folder, tmp_path, 
     assert before["run"] == str(folder / "run")
     assert leaks_of(second, "test", other) == second.dataset["leaky"]
     assert reason in read_run_record(second.path).leaky
+    [reason_of_train] = of_both(second, "train", open_dataset(folder / "own"))
+    assert reason_of_train == reason.replace("test", "train")
     # Of the dataset that the first run was trained on, it is the second's training that is there.
     assert of_both(second, "test", open_dataset(folder / "own")) == [
         reason.replace("run run", "run second").replace("63", "9")

@@ -74,7 +74,7 @@ def _run(options, _) -> int:
         ("score", "before", "after"),
         [(name, before[name], after[name]) for name in before],
     )
-    warn_leaky(record["leaky"])
+    warn_leaky(record)
     log.info("%s", record["temperature_rule"])
     for words, names in (
         ("always in the set, for too few validation sessions", record["sets"]["always"]),

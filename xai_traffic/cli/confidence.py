@@ -83,7 +83,7 @@ def show_open_set(result: dict[str, Any]) -> None:
             for name, own in result["scores"].items()
         ],
     )
-    warn_leaky(result["leaky"])
+    warn_leaky(result)
 
 
 def told(found: dict[str, float | None]) -> str:

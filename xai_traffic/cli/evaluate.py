@@ -108,7 +108,7 @@ def _run(options, _) -> int:
     if "base_rates" in result:
         show_base_rates(result["base_rates"], options.split, leaky)
     show_confidence(result["confidence"], options.split, leaky)
-    warn_leaky(result["leaky"])
+    warn_leaky(result)
     return _written(result, path, options)
 
 
@@ -172,7 +172,7 @@ def show_forged(result: dict, stream=None) -> None:
         lines,
         stream=stream,
     )
-    warn_leaky(result["leaky"])
+    warn_leaky(result)
 
 
 def show_explanations(result: dict, stream=None) -> None:
@@ -212,7 +212,7 @@ def show_explanations(result: dict, stream=None) -> None:
             ],
             stream=stream,
         )
-    warn_leaky(result["leaky"])
+    warn_leaky(result)
 
 
 def _written(result: dict, path: pathlib.Path, options) -> int:

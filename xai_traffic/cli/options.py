@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 from xai_traffic.errors import XaiTrafficError
 from xai_traffic.terminal import log, printable
@@ -34,10 +35,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def warn_leaky(reasons: Iterable[str]) -> None:
-    """Say why numbers are LEAKY; reasons name folders, whose names are hostile text."""
-    for reason in reasons:
+def warn_leaky(result: Mapping[str, Any]) -> None:
+    """Say why numbers are LEAKY, or flatter; reasons name folders, whose names are hostile text."""
+    for reason in result["leaky"]:
         log.warning("LEAKY: %s", printable(reason))
+    for reason in result.get("flattered_by", ()):
+        log.warning("split %s flatters the run: %s", result["split"], reason)
 
 
 def renew_card(folder) -> None:

@@ -45,7 +45,7 @@ from xai_traffic.training.calibration import FEATURES as FEATURES_FILE
 from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
 from xai_traffic.training.state import params_sha256
-from xai_traffic.whole import write_json
+from xai_traffic.whole import whole_file, write_json
 
 SCORE, ACCEPT, COVERAGE = "energy", 95.0, 90.0
 """What is taken where nothing is said: score of the unknown rule, and two per cents."""
@@ -111,6 +111,7 @@ def calibrate(
         "params_sha256": params_sha256(run.variables),
         "manifest_sha256": run.dataset["manifest_sha256"],
         "dataset": str(dataset.path),
+        "calibrated_on": manifest_sha256(dataset.manifest),
         "own_dataset": own,
         "split": "validation",
         "sessions": len(labels),
@@ -146,9 +147,8 @@ def write_calibration(folder: pathlib.Path, calibration: Calibration) -> pathlib
     """Write the files of a calibration over those that stand there; return the path of the JSON."""
     features = folder / FEATURES_FILE
     if calibration.features:
-        new = features.with_name(f".{FEATURES_FILE}")
-        np.savez(new, **calibration.features)
-        new.replace(features)
+        with whole_file(features) as new, open(new, "wb") as stream:
+            np.savez(stream, **calibration.features)
     path = folder / CALIBRATION
     write_json(path, calibration.record)
     if not calibration.features:

@@ -112,7 +112,13 @@ def compare(
         over=tuple(over),
         groups=groups,
         pairs=pairs,
-        warnings=[*_mixed(found, names, split), *_stale(found, names, split), *repeated, *apart],
+        warnings=[
+            *_mixed(found, names, split),
+            *_stale(found, names, split),
+            *_flattered(found, names, split),
+            *repeated,
+            *apart,
+        ],
         faults=faults,
     )
 
@@ -235,6 +241,15 @@ def _stale(runs: Sequence[RunSummary], names: Sequence[str], split: str) -> list
         and run.best_step
         and run.evaluation.get("step", run.best_step) != run.best_step
     ]
+
+
+def _flattered(runs: Sequence[RunSummary], names: Sequence[str], split: str) -> list[str]:
+    told = [
+        f"{name}: split {split} flatters the run: {reason}"
+        for run, name in zip(runs, names, strict=True)
+        for reason in (run.evaluation or {}).get("flattered_by", ())
+    ]
+    return told if len(told) <= 1 else [f"{told[0]}; so it is with {len(told) - 1} more"]
 
 
 def _column(rows: Sequence[dict[str, Any]], wanted: str) -> str:

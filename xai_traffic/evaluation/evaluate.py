@@ -18,7 +18,7 @@ from xai_traffic.evaluation.confidence import assess_confidence
 from xai_traffic.evaluation.score_intervals import Draws
 from xai_traffic.evaluation.scores import score
 from xai_traffic.evaluation.split_units import unit_name, units_of
-from xai_traffic.training.overlap import leaks_of
+from xai_traffic.training.overlap import flattered_by, leaks_of
 from xai_traffic.training.run import Run
 
 
@@ -99,7 +99,7 @@ def check_classes(run: Run, dataset: Dataset) -> None:
 
 
 def asked(run: Run, split: str, dataset: Dataset) -> dict:
-    """Return what every evaluation says of itself: run, sessions, whether LEAKY."""
+    """Return what every evaluation says of itself: run, sessions, whether LEAKY or flattering."""
     return {
         "run": str(run.path),
         "step": run.step,
@@ -109,6 +109,7 @@ def asked(run: Run, split: str, dataset: Dataset) -> dict:
         "task": run.task,
         "mask": dataset.rules.mask,
         "leaky": leaks_of(run, split, dataset),
+        "flattered_by": flattered_by(run, split, dataset),
     }
 
 

@@ -54,6 +54,9 @@ def quantitative_analyses(record: RunRecord) -> list[str]:
         for name, say in SCORES.items()
     ]
     lines = table(("score", *evaluations), rows)
+    for split, own in evaluations.items():
+        for reason in own.get("flattered_by", ()):  # none in evaluations of earlier versions
+            lines += [f"Split {split} flatters the run: {reason}.", ""]
     best = record.summary.best
     if best:
         told = ", ".join(f"{NAMES.get(name, name)} {value:.4g}" for name, value in best.items())

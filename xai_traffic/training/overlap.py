@@ -41,6 +41,24 @@ def leaks_of(run: Run, split: str, dataset: Dataset, rows: np.ndarray | None = N
     return found + trained_on([own, *run.dataset.get("before", ())], split, dataset, rows)
 
 
+def flattered_by(run: Run, split: str, dataset: Dataset) -> list[str]:
+    """Return why scores of a run on a split flatter it, though nothing leaks: it was made by them.
+
+    Of a split that the run was neither trained, chosen nor calibrated on, this is empty.
+    """
+    sha256, found = manifest_sha256(dataset.manifest), []
+    if sha256 == run.dataset["manifest_sha256"]:
+        found += {
+            "train": ["it was trained on these sessions"],
+            "validation": ["its checkpoint was chosen by these sessions"],
+        }.get(split, [])
+    record = run.calibration.record if run.calibration else {}
+    calibrated_on = record.get("calibrated_on", record.get("manifest_sha256"))
+    if split == record.get("split") and sha256 == calibrated_on:
+        found.append("it was calibrated on these sessions")
+    return found
+
+
 def trainings_before(init_from: str | None) -> list[dict[str, Any]]:
     """Return what parameters to start from were trained on, the latest training first.
 
@@ -74,8 +92,9 @@ def trained_on(
     """
     found = []
     for training in trainings:
-        if training["manifest_sha256"] == manifest_sha256(dataset.manifest):
-            continue  # the same split: what was trained on is not measured
+        same = training["manifest_sha256"] == manifest_sha256(dataset.manifest)
+        if same and split != "train":
+            continue  # what was trained on is not measured
         run = pathlib.Path(training["run"])
         manifest = training_manifest(run, training)
         if manifest is None:
