@@ -8,8 +8,9 @@
     baseline, chance                       accuracy of the most frequent class; balanced accuracy
                                            of guessing
     fields                                 ranked, see `field_ranking.rank_fields`
-    positions                              ranked byte positions, with `name` of the field that most
-                                           often stands there; and `position_skill` [8][256]
+    positions                              ranked byte positions, with `intervals` as fields have
+                                           them, and `name` of the field that most often stands
+                                           there; and `position_skill` [8][256]
     shared_identifiers, nearest_neighbours, label_conflicts, capture_times
                                            see the modules of these names
     captures                               of each class, and `classes_of_one`, how many have one
@@ -32,7 +33,7 @@ from xai_traffic.data.folder import manifest_sha256
 from xai_traffic.data.split import SPLITS
 from xai_traffic.data.store import Dataset
 from xai_traffic.errors import ConfigError, DatasetError
-from xai_traffic.evaluation.byte_positions import score_positions
+from xai_traffic.evaluation.byte_positions import add_intervals, score_positions
 from xai_traffic.evaluation.capture_times import capture_times
 from xai_traffic.evaluation.field_ranking import Audited, rank_fields
 from xai_traffic.evaluation.field_values import field_values
@@ -85,6 +86,7 @@ def audit_dataset(
     ranked = rank_fields(audited, fields, session_values(dataset, rows), seed)
     positions = score_positions(dataset, rows, audited, seed)
     top = positions.ranked(TOP_POSITIONS)
+    add_intervals(dataset, rows, audited, top, seed)
     _name_positions(dataset, rows, top)
     return {
         "dataset": str(dataset.path),

@@ -95,6 +95,19 @@ def score_positions(
     return Positions(**found)
 
 
+def add_intervals(
+    dataset: Dataset, rows: np.ndarray, audited: Audited, top: list[dict], seed: int = 0
+) -> None:
+    """Add `intervals` to positions as `Positions.ranked` returns them; the rest as above."""
+    draws = audited.draws(seed)
+    for packet in sorted({position["packet"] for position in top}):
+        codes = _codes(dataset, rows, packet)
+        for position in top:
+            if position["packet"] == packet:
+                own = codes[:, position["byte"]]
+                position["intervals"] = audited.rule_intervals(own, draws)
+
+
 def _codes(dataset: Dataset, rows: np.ndarray, packet: int) -> np.ndarray:
     """Return the bytes of one packet of every session, int16 [N, 256], 256 where there is none."""
     codes = np.full((len(rows), TILE), _VALUES - 1, np.int16)

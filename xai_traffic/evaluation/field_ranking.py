@@ -61,6 +61,19 @@ class Audited:
         most = np.bincount(self.labels[self.train], minlength=len(self.classes)).argmax()
         return float((self.labels[self.test] == most).mean())
 
+    def draws(self, seed: int) -> Draws:
+        """Return what the test sessions' intervals are drawn by: units of their split."""
+        units = np.unique(self.units[self.test], return_inverse=True)[1]
+        return Draws(self.labels[self.test], units, len(self.classes), seed)
+
+    def rule_intervals(self, codes: np.ndarray, draws: Draws) -> dict[str, dict[str, float]]:
+        """Return `accuracy` and `balanced_accuracy` of the rules on codes int [N], with ends."""
+        plain, weighed = rule_verdicts(codes, self.labels, self.train, self.test, len(self.classes))
+        return {
+            "accuracy": draws.interval(plain)["accuracy"],
+            "balanced_accuracy": draws.balanced_accuracy(weighed),
+        }
+
 
 def rank_fields(
     audited: Audited,
@@ -105,22 +118,11 @@ def rank_fields(
         ranked.append(row)
         chosen[view.field] = view
     ranked.sort(key=lambda row: (-row["balanced_accuracy"], -row["ami"], row["field"]))
-    units = np.unique(audited.units[audited.test], return_inverse=True)[1]
-    draws = Draws(audited.labels[audited.test], units, len(audited.classes), seed)
+    draws = audited.draws(seed)
     shown = [row for rank, row in enumerate(ranked) if rank < INTERVALS or tells(row)]
     for row in progress(shown, "intervals"):
-        row["intervals"] = _intervals(audited, chosen[row["field"]], draws)
+        row["intervals"] = audited.rule_intervals(chosen[row["field"]].codes, draws)
     return ranked
-
-
-def _intervals(audited: Audited, view: View, draws: Draws) -> dict[str, dict]:
-    plain, weighed = rule_verdicts(
-        view.codes, audited.labels, audited.train, audited.test, len(audited.classes)
-    )
-    return {
-        "accuracy": draws.interval(plain)["accuracy"],
-        "balanced_accuracy": draws.balanced_accuracy(weighed),
-    }
 
 
 def _row(audited: Audited, view: View, drawn: np.ndarray) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xai_traffic.report.audit_fields import ends_below
 from xai_traffic.report.charts import bar
 from xai_traffic.report.intervals import ends
 from xai_traffic.report.markup import count, percent, text
@@ -25,8 +26,9 @@ def positions_section(found: dict[str, Any]) -> str:
     rows = "".join(
         f'<tr><th scope="row">packet {row["packet"]}, byte {row["byte"]}</th>'
         f"<td><code>{text(row['name'] or '')}</code></td>"
-        f'<td class="number">{bar(row["skill"], "plain")} {percent(row["balanced_accuracy"])}</td>'
-        f'<td class="number">{percent(row["accuracy"])}</td>'
+        f'<td class="number">{bar(row["skill"], "plain")} {percent(row["balanced_accuracy"])}'
+        f"{ends_below(row, 'balanced_accuracy')}</td>"
+        f'<td class="number">{percent(row["accuracy"])}{ends_below(row, "accuracy")}</td>'
         f'<td class="number">{row["ami"]:.3f}</td>'
         f'<td class="number">{percent(row["coverage"], 0)}</td></tr>'
         for row in found["positions"][:_LISTED]

@@ -60,8 +60,8 @@ def _row(row: dict[str, Any]) -> str:
         f'<td><span class="verdict {verdict}" title="{text(row["reason"])}">{verdict}</span>'
         f'<div class="why">{text(row["reason"])}</div></td>',
         f'<td class="number">{bar(row["skill"], verdict)} {percent(row["balanced_accuracy"])}'
-        f"{_reach(row, 'balanced_accuracy')}</td>",
-        f'<td class="number">{percent(row["accuracy"])}{_reach(row, "accuracy")}</td>',
+        f"{ends_below(row, 'balanced_accuracy')}</td>",
+        f'<td class="number">{percent(row["accuracy"])}{ends_below(row, "accuracy")}</td>',
         f'<td class="number">{row["ami"]:.3f}</td>',
         f'<td class="number">{percent(row["presence"])}</td>',
         f'<td class="number">{percent(row["coverage"], 0)}</td>',
@@ -70,7 +70,7 @@ def _row(row: dict[str, Any]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _reach(row: dict[str, Any], name: str) -> str:
+def ends_below(row: dict[str, Any], name: str) -> str:
     """Return the interval of a score below it, where it has one."""
     if not row["intervals"]:
         return ""
