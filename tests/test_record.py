@@ -197,3 +197,39 @@ def test_lines_and_tables_are_of_the_verdicts(parts, tmp_path, capsys, monkeypat
     assert "hidden: none **LEAKY** |" in shown  # one 5-tuple a capture, in all splits
     assert "| the same, test images without a copy, each once | 27 | 1 |" in shown
     assert "S, cpu; jax 1; seeds 0" in shown
+
+
+def test_unseen_malware_is_told_by_the_best_of_each_sort(parts):
+    _, _, report, *_ = parts
+
+    def line(kind, model, macro_f1, found, seed=0, detail=""):
+        score = {"value": macro_f1, "low": None, "high": None}
+        detection = {"value": found, "low": 0.0, "high": 1.0, "of": 40, "units": 4}
+        alarm = {"value": 0.05, "low": 0.01, "high": 0.1, "of": 300, "units": 200}
+        return {
+            **{"cell": "malicious", "seed": seed, "kind": kind, "model": model, "detail": detail},
+            **{"leaky": seed == 1, "macro_f1": score},
+            "binary": {"detection": detection, "false_alarm": alarm},
+        }
+
+    shown = report._unseen(
+        [
+            line(kind, model, macro_f1 + seed / 10, found, seed, detail)
+            for seed in (0, 1)
+            for kind, model, macro_f1, found, detail in (
+                ("network", "vit", 0.5, 0.25, ""),
+                ("network", "vgg19", 0.6, 0.5, ""),
+                ("baseline", "cnn 1d", 0.4, 0.1, ""),
+                ("baseline", "decision tree, tiles", 0.7, 0.75, ""),
+                ("baseline", "random forest, tiles", 0.6, 0.8, ""),
+                ("baseline", "majority field", 0.3, 0.0, "ip.ttl, initiator, whole"),
+            )
+        ]
+    )
+    rates = "(0.0, 100.0) at 5.0 (1.0, 10.0)"
+    told = (
+        f"40 in 4 | 300 in 200 | vgg19: 50.0 {rates} | cnn 1d: 10.0 {rates} | "
+        f"decision tree, tiles: 75.0 {rates} | ip.ttl, initiator, whole: 0.0 {rates} |"
+    )
+    assert f"| 0 | {told}\n| 1 **LEAKY** | {told}" in shown
+    assert report._unseen([{"cell": "trio/none"}]) == ""
