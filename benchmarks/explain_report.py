@@ -6,6 +6,8 @@ import statistics
 
 from model_report import digits
 
+from xai_traffic.report.markdown import table
+
 OURS = "xai-traffic"
 PEER = {"fixed": "captum", "tolerance": "captum", "grad_cam": "pytorch-grad-cam"}
 """What each case is held against."""
@@ -45,7 +47,7 @@ def _title(run: dict) -> str:
 
 
 def _paths(records: list[dict]) -> list[str]:
-    lines: list[str] = []
+    rows: list[list[str]] = []
     for what, told in (("fixed", "50 steps"), ("tolerance", "to a completeness error of 1e-3")):
         for runs in _of(records, what).values():
             ours = {run["round"]: run for run in runs if run["name"] == OURS and "busy" in run}
@@ -65,18 +67,20 @@ def _paths(records: list[dict]) -> list[str]:
             else:
                 reason = theirs[0]["absent"] if theirs else "not run"
                 cells += [f"absent: {reason}", "", "", "", ""]
-            lines.append("| " + " | ".join(cells) + " |")
-    if not lines:
+            rows.append(cells)
+    if not rows:
         return []
     return [
         "**Integrated Gradients** against captum: sessions/s by the clock and a second of CPU, the "
         "median error, and how many times as many ours explains (smallest - largest round)",
         "",
-        "| network | how far | sessions, packets | ours/s | ours a CPU s | error | captum/s "
-        "| captum a CPU s | error | by the clock | by CPU time |",
-        "|---" * 11 + "|",
-        *lines,
-        "",
+        *table(
+            (
+                *("network", "how far", "sessions, packets", "ours/s", "ours a CPU s", "error"),
+                *("captum/s", "captum a CPU s", "error", "by the clock", "by CPU time"),
+            ),
+            rows,
+        ),
     ]
 
 
@@ -85,7 +89,7 @@ def _rate(runs: list[dict]) -> list[str]:
 
 
 def _grad_cam(records: list[dict]) -> list[str]:
-    lines = []
+    rows = []
     for runs in _of(records, "grad_cam").values():
         done = [run for run in runs if "busy" in run]
         for name in dict.fromkeys(run["name"] for run in done):
@@ -96,21 +100,18 @@ def _grad_cam(records: list[dict]) -> list[str]:
             ]
             rate = digits(some[0]["sessions"] / _median(some, "seconds"))
             cells = [_title(some[0]), name, rate, *(f"{value:.2f}" for value in passes)]
-            lines.append("| " + " | ".join(cells) + " |")
-    if not lines:
+            rows.append(cells)
+    if not rows:
         return []
     return [
         "**Grad-CAM** in forward passes of the same network on the same sessions",
         "",
-        "| network | library | sessions/s | by the clock | by CPU time |",
-        "|---" * 5 + "|",
-        *lines,
-        "",
+        *table(("network", "library", "sessions/s", "by the clock", "by CPU time"), rows),
     ]
 
 
 def _rates(records: list[dict]) -> list[str]:
-    lines = []
+    rows = []
     for runs in _of(records, "rates").values():
         done = [run for run in runs if "methods" in run]
         if not done:
@@ -123,40 +124,37 @@ def _rates(records: list[dict]) -> list[str]:
                 for key in ("seconds", "busy")
             ]
             cells.append(" / ".join(f"{share:.0%}" for share in shares))
-        lines.append("| " + " | ".join(cells) + " |")
-    if not lines:
+        rows.append(cells)
+    if not rows:
         return []
     return [
         "**Perturbing**: masked images/s as part of what the network judges at its best batch, by "
         "the clock / by CPU time",
         "",
-        "| network | images/s | batch | occlusion | RISE | Kernel SHAP | faithfulness |",
-        "|---" * 7 + "|",
-        *lines,
-        "",
+        *table(
+            ("network", "images/s", "batch", "occlusion", "RISE", "Kernel SHAP", "faithfulness"),
+            rows,
+        ),
     ]
 
 
 def _memory(records: list[dict]) -> list[str]:
-    lines = []
+    rows = []
     for runs in _of(records, "memory").values():
         for budget in dict.fromkeys(run["mebibytes"] for run in runs):
             some = [run for run in runs if run["mebibytes"] == budget]
             cells = [_title(some[0]), f"{budget} MiB"]
             for run in some:
                 cells.append(f"{run['lift'] / 2**20:.0f}" if "lift" in run else run["absent"])
-            lines.append("| " + " | ".join(cells) + " |")
-    if not lines:
+            rows.append(cells)
+    if not rows:
         return []
     methods = dict.fromkeys(r["method"] for r in records if r.get("what") == "memory")
     return [
         "**Memory**: MiB by which a method lifts the peak of a process, of 64 sessions, compiled "
         "before, under `memory_budget`",
         "",
-        "| network | budget | " + " | ".join(methods) + " |",
-        "|---" * (2 + len(methods)) + "|",
-        *lines,
-        "",
+        *table(("network", "budget", *methods), rows),
     ]
 
 
@@ -165,12 +163,7 @@ def _deletion(records: list[dict]) -> list[str]:
     compared = [record for record in found if record["name"] == "compared"]
     if not compared:
         return []
-    lines = [
-        "**Deletion curves** of 16 sessions in 256 steps against Quantus",
-        "",
-        "| network | ours, images/s | Quantus | by the clock | by CPU time | apart |",
-        "|---" * 6 + "|",
-    ]
+    rows = []
     for record in compared:
         rates = [
             digits(
@@ -187,5 +180,11 @@ def _deletion(records: list[dict]) -> list[str]:
         ]
         ratios = [f"{digits(record[key])} x" for key in ("faster", "busy_ratio")]
         cells = [record["case"].split(", ")[1], *rates, *ratios, f"{record['difference']:.0e}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append(cells)
+    return [
+        "**Deletion curves** of 16 sessions in 256 steps against Quantus",
+        "",
+        *table(
+            ("network", "ours, images/s", "Quantus", "by the clock", "by CPU time", "apart"), rows
+        ),
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
+from record_report import table
+
 from xai_traffic.explain import METHODS
 from xai_traffic.report.intervals import hundredfold, with_interval
 
@@ -47,7 +49,7 @@ def _reliance(cells: list[dict]) -> str:
         for cell in cells
     ]
     head = ["plant", "model", "accuracy, %", "without the plant, %", "rests on it", "verdicts turn"]
-    return "Intervention: what is left of a model without the plant\n\n" + _table(head, rows)
+    return "Intervention: what is left of a model without the plant\n\n" + table(head, rows)
 
 
 def _trust(cells: list[dict]) -> str:
@@ -71,7 +73,7 @@ def _trust(cells: list[dict]) -> str:
         + ", ".join(f"{letter} {name}" for name, letter in LETTERS.items())
         + ")"
     )
-    return f"{title}\n\n{_table(head, rows)}"
+    return f"{title}\n\n{table(head, rows)}"
 
 
 def _missed(cells: list[dict], name: str, unit: str) -> str:
@@ -118,7 +120,7 @@ def _ranks(cells: list[dict], unit: str) -> str:
         f"{QUESTIONS[unit]} Part of the evidence among as many first {unit}, %, of "
         f"{', '.join(models)}; **bold**: may be trusted"
     )
-    return f"{title}\n\n{_table(['explanation', *plants], rows)}"
+    return f"{title}\n\n{table(['explanation', *plants], rows)}"
 
 
 def _claim(cells: list[dict]) -> str:
@@ -145,7 +147,7 @@ def _claim(cells: list[dict]) -> str:
         "The study's claim: logits of Malware lost without a packet, and how many times the "
         "|attribution| of another packet of its session a planted one has"
     )
-    return f"{title}\n\n{_table(head, rows)}"
+    return f"{title}\n\n{table(head, rows)}"
 
 
 def _methods(cells: list[dict]) -> list[str]:
@@ -167,8 +169,3 @@ def _logits(found: dict) -> str:
 
 def _times(found: dict | None) -> str:
     return with_interval(found, "{:.1f}".format, " x", missing="-")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

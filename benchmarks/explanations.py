@@ -24,6 +24,7 @@ from record_ustc import ustc
 from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics
 from xai_traffic.explain import METRICS
 from xai_traffic.report.intervals import hundredfold, with_interval
+from xai_traffic.report.markdown import table
 from xai_traffic.terminal import configure_logging, log
 from xai_traffic.training.config import load_config
 from xai_traffic.training.loop import train
@@ -122,24 +123,24 @@ def _metrics(records: list[dict]) -> str:
     """Return the cards and the means of all metrics of one model."""
     names = [name for name in COLUMNS if name in METRICS]
     first = records[0]
+    rows = []
+    for own in records:
+        cards = " / ".join(f"{100 * own['cards'][grade]:.0f}" for grade in ("PASS", "WARN", "FAIL"))
+        cells = [_cell(own["metrics"].get(name)) for name in names]
+        rows.append((_title(own), cards, *cells))
     lines = [
         f"{first['model']}: {first['sessions']} of {first['of']} test sessions, cards of the "
         f"{first['cards']['sessions']} of 3 packets and more",
         "",
-        f"| explanation | PASS / WARN / FAIL, % | {' | '.join(COLUMNS[n] for n in names)} |",
-        "|---" * (len(names) + 2) + "|",
+        *table(("explanation", "PASS / WARN / FAIL, %", *(COLUMNS[n] for n in names)), rows),
     ]
-    for own in records:
-        cards = " / ".join(f"{100 * own['cards'][grade]:.0f}" for grade in ("PASS", "WARN", "FAIL"))
-        cells = [_cell(own["metrics"].get(name)) for name in names]
-        lines.append(f"| {_title(own)} | {cards} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip()
 
 
 def _summary(models: dict[str, list[dict]]) -> str:
     """Return the parts of passed cards and the gains of all models side by side."""
     heads = [f"{model} (cards of {own[0]['cards']['sessions']})" for model, own in models.items()]
-    lines = [f"| explanation | {' | '.join(heads)} |", "|---" * (len(models) + 1) + "|"]
+    rows = []
     of = {model: {each["method"]: each for each in own} for model, own in models.items()}
     for method in dict.fromkeys(name for own in of.values() for name in own):
         cells = [
@@ -148,8 +149,8 @@ def _summary(models: dict[str, list[dict]]) -> str:
             else ""
             for own in of.values()
         ]
-        lines.append(f"| {_title({'method': method})} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((_title({"method": method}), *cells))
+    return "\n".join(table(("explanation", *heads), rows)).rstrip()
 
 
 def _about(record: dict) -> str:

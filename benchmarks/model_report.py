@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from model_cases import all_models
 
+from xai_traffic.report.markdown import table
+
 OURS = "xai-traffic"
 PEERS = {"keras-jax": "Keras on JAX", "torch": "PyTorch", "keras-tensorflow": "Keras on TensorFlow"}
 BACKWARD = 3
@@ -95,14 +97,7 @@ def _models(records: list[dict], what: str, dtype: str) -> list[str]:
     limit, flops = rates(records).get(dtype), counted_models(records)
     times = BACKWARD if what == "training" else 1
     shown = [name for name in PEERS.values() if _somewhere(records, cases, name)]
-    lines = [
-        f"**{what}, {dtype}**: of each other framework images/s, and how many times as many ours "
-        "does (median of the ratios within rounds, smallest - largest)",
-        "",
-        "| model | batch | images/s | ms a step | of the products' rate | first step "
-        "| peak memory |" + "".join(f" {name} |" for name in shown),
-        "|---" * (7 + len(shown)) + "|",
-    ]
+    body = []
     for case, record in cases.items():
         rows = summary(records, case)
         row = rows.get(OURS, {"absent": "not run"})
@@ -120,8 +115,14 @@ def _models(records: list[dict], what: str, dtype: str) -> list[str]:
             cells += [f"{row['first_step'] or 0:.1f} s", f"{row['peak'] / 1e6:,.0f} MB"]
         for name in shown:
             cells.append(_peer(rows.get(name)))
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
+        body.append(cells)
+    heads = ("model", "batch", "images/s", "ms a step", "of the products' rate", "first step")
+    lines = [
+        f"**{what}, {dtype}**: of each other framework images/s, and how many times as many ours "
+        "does (median of the ratios within rounds, smallest - largest)",
+        "",
+        *table((*heads, "peak memory", *shown), body),
+    ]
     absent = {name: found for name in PEERS.values() if (found := _absent(records, cases, name))}
     for name, reason in absent.items():
         if name not in shown:
@@ -185,53 +186,45 @@ def _flops(records: list[dict]) -> list[str]:
     found = counted_models(records)
     if not found:
         return []
-    lines = [
-        "**operations** of one image's way forward, 10^9, by hand and by XLA (of the program "
-        "before it is optimised; it counts elementwise work too, and no products with padding)",
-        "",
-        "| model | parameters | by hand | without padding | XLA | XLA, training |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, row in found.items():
         counted = [row[key] / 1e9 for key in ("flops", "flops_without_padding", "flops_by_xla")]
         cells = [all_models()[name].title, f"{row['parameters'] / 1e6:.2f} M"]
         cells += [f"{value:.3f}" for value in (*counted, row["training_flops_by_xla"] / 1e9)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append(cells)
+    return [
+        "**operations** of one image's way forward, 10^9, by hand and by XLA (of the program "
+        "before it is optimised; it counts elementwise work too, and no products with padding)",
+        "",
+        *table(("model", "parameters", "by hand", "without padding", "XLA", "XLA, training"), rows),
+    ]
 
 
 def _formulations(records: list[dict]) -> list[str]:
     runs = [run for run in records if run["case"] == "formulations" and "formulations" in run]
     if not runs:
         return []
-    lines = [
-        f"**formulations**, {runs[0]['dtype']}, batch {runs[0]['batch']}: milliseconds forward and "
-        "backward, medians",
-        "",
-        "| what | | |",
-        "|---|---|---|",
-    ]
+    rows = []
     for what, ways in runs[0]["formulations"].items():
         cells = [what]
         for way in ways:
             cells.append(
                 f"{way} {digits(statistics.median(run['formulations'][what][way] for run in runs))}"
             )
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        rows.append(cells)
+    return [
+        f"**formulations**, {runs[0]['dtype']}, batch {runs[0]['batch']}: milliseconds forward and "
+        "backward, medians",
+        "",
+        *table(("what", "", ""), rows),
+    ]
 
 
 def _packed(records: list[dict]) -> list[str]:
     runs = [record for record in records if record["case"] == "packed" and "seconds" in record]
     if not runs:
         return []
-    lines = [
-        "**packed**: Vision Transformers that look at no empty tile, sessions/s on the dense grid "
-        "and with packed tokens, and how many times as many (smallest - largest)",
-        "",
-        "| model | batch | packets of a session | dense | packed | packed is |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for model, mean in dict.fromkeys((run["model"], run["mean"]) for run in runs):
         ways = {
             way: {
@@ -248,8 +241,13 @@ def _packed(records: list[dict]) -> list[str]:
             rates = [digits(statistics.median(ways[way].values())) for way in ways]
             cells = [f"{all_models()[model].title}, {runs[0]['dtype']}", str(runs[0]["batch"])]
             cells += [f"{mean:g}", *rates, f"{digits(statistics.median(ratios))} x ({span})"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+            rows.append(cells)
+    return [
+        "**packed**: Vision Transformers that look at no empty tile, sessions/s on the dense grid "
+        "and with packed tokens, and how many times as many (smallest - largest)",
+        "",
+        *table(("model", "batch", "packets of a session", "dense", "packed", "packed is"), rows),
+    ]
 
 
 def _pipeline(records: list[dict]) -> list[str]:
@@ -262,20 +260,17 @@ def _pipeline(records: list[dict]) -> list[str]:
     alone = statistics.median(record["batches"] / record["alone"] for record in done)
     one = next(record for record in records if record["case"] == "pipeline")
     title = all_models()[one["model"]].title
-    lines = [
+    body = [
+        (name, digits(row["per_second"]), row["runs"])
+        for name, row in rows.items()
+        if "absent" not in row
+    ]
+    body.append(("step alone, by turns with the row above", digits(alone), len(done)))
+    return [
         f"**pipeline**: {title} {one['dtype']}, batches of {one['batch']} "
         "ragged sessions of 20 tiles on average",
         "",
-        "| what | batches/s | runs |",
-        "|---|---|---|",
-    ]
-    for name, row in rows.items():
-        if "absent" not in row:
-            lines.append(f"| {name} | {digits(row['per_second'])} | {row['runs']} |")
-    return [
-        *lines,
-        f"| step alone, by turns with the row above | {digits(alone)} | {len(done)} |",
-        "",
+        *table(("what", "batches/s", "runs"), body),
         f"the step waits for data {statistics.median(waits):.2%} of the time (median; "
         f"{', '.join(f'{share:.2%}' for share in waits)}); the host spends {inside:.1%} of it in "
         "the loader and in handing batches to the device",

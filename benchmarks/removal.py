@@ -19,6 +19,7 @@ from machine import machine, own_versions
 
 from xai_traffic import explain
 from xai_traffic.data.store import Dataset, open_dataset
+from xai_traffic.report.markdown import table
 from xai_traffic.training.run import Run, load_run
 
 LEAST, MOST = 3, 8
@@ -143,14 +144,15 @@ def print_tables(found: dict) -> None:
         "\nGain of Shapley values over random orders, insertion less deletion (deletion alone), in "
         "logits; Spearman of the values with those of the column\n"
     )
-    print(f"| values of | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    rows = []
     for name in names:
         pairs = [found["pairs"][f"{name} | {judge}"] for judge in names]
         cells = [
             f"{pair['gain']:.3f} ({pair['deletion_gain']:.3f}); {pair['spearman']:.2f}"
             for pair in pairs
         ]
-        print(f"| {name} | {' | '.join(cells)} |")
+        rows.append((name, *cells))
+    print(*table(("values of", *names), rows), sep="\n", end="")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from typing import NamedTuple
 from machine import machine, own_versions
 from processes import Run, measure
 
+from xai_traffic.report.markdown import table
+
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
 FILES = 4
@@ -161,10 +163,9 @@ def tables(records: list[dict]) -> str:
         of_case = [record for record in records if record["case"] == case]
         names = list(dict.fromkeys(record["name"] for record in of_case))
         if of_case:
-            lines += [f"**{case}**: {getattr(Bench, case).__doc__}", "", *HEADS[case]]
             rows = [[record for record in of_case if record["name"] == name] for name in names]
-            lines += [f"| {' | '.join(ROWS[case](runs))} |" for runs in rows]
-            lines += [""]
+            lines += [f"**{case}**: {getattr(Bench, case).__doc__}", ""]
+            lines += table(HEADS[case], map(ROWS[case], rows))
     facts = next(record for record in records if record["case"] == "about")
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines.append(
@@ -174,21 +175,17 @@ def tables(records: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _head(*names: str) -> list[str]:
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-
-
 HEADS = {
-    "shard": _head(
+    "shard": (
         *("what", "packets", "seconds", "CPU seconds", "packets/s", "packets/CPU s", "MB/CPU s"),
         *("ms a capture", "peak memory"),
     ),
-    "merge": _head(
+    "merge": (
         *("what", "sessions", "seconds", "CPU seconds", "sessions/s", "GB/s", "GB/CPU s"),
         "peak memory",
     ),
-    "memory": _head("what", "seconds", "CPU seconds", "sessions/CPU s", "peak memory"),
-    "size": _head(
+    "memory": ("what", "seconds", "CPU seconds", "sessions/CPU s", "peak memory"),
+    "size": (
         *("captures", "bytes", "sessions", "tiles", "packets a session", "dataset, bytes"),
         *("of it tables", "dataset by captures"),
     ),
