@@ -328,7 +328,7 @@ def test_what_does_not_fit_is_refused(traffic, pool, folder):
     for options, message in (
         ({"removal": closed, "baseline": 1.0}, "name one of them"),
         ({"removal": []}, "no removals"),
-        ({"removal": explain.closed_up(pool)}, "something other than x"),
+        ({"removal": explain.closed_up(pool)}, "something else than x"),
     ):
         with pytest.raises(ValueError, match=message):
             explain.occlusion(linear, PARAMS, x, groups, 0, **options)
