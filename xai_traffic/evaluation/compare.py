@@ -245,9 +245,9 @@ def _stale(runs: Sequence[RunSummary], names: Sequence[str], split: str) -> list
 
 def _flattered(runs: Sequence[RunSummary], names: Sequence[str], split: str) -> list[str]:
     told = [
-        f"{name}: split {split} flatters the run: {reason}"
+        f"{name}: split {split} flatters the run: {', '.join(reasons)}"
         for run, name in zip(runs, names, strict=True)
-        for reason in (run.evaluation or {}).get("flattered_by", ())
+        if (reasons := (run.evaluation or {}).get("flattered_by"))
     ]
     return told if len(told) <= 1 else [f"{told[0]}; so it is with {len(told) - 1} more"]
 

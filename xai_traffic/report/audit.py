@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -16,7 +15,7 @@ from xai_traffic.evaluation.masked_retrain import DATASET, RUN, retrain, retrain
 from xai_traffic.report.audit_page import render
 from xai_traffic.training.overlap import leaks_of
 from xai_traffic.training.run import Run
-from xai_traffic.whole import Destination
+from xai_traffic.whole import Destination, whole_file, write_json
 
 PAGE, VALUES = "audit.html", "audit.json"
 MADE = {PAGE, VALUES, DATASET, RUN}
@@ -90,8 +89,9 @@ def write_audit(
 
 
 def _write(folder: pathlib.Path, found: dict[str, Any]) -> None:
-    (folder / PAGE).write_text(render(found), "utf-8")
-    (folder / VALUES).write_text(json.dumps(found, indent=1, ensure_ascii=True) + "\n", "utf-8")
+    with whole_file(folder / PAGE) as new:
+        new.write_text(render(found), "utf-8")
+    write_json(folder / VALUES, found)
 
 
 def _foreign(folder: pathlib.Path) -> set[str]:
