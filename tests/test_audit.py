@@ -58,6 +58,9 @@ def test_the_plant_ranks_first(planted, kind, field):
             assert own["value"] == pytest.approx(row[score])
             assert own["low"] <= own["value"] <= own["high"]
     assert all(row["intervals"] is None for row in fields[INTERVALS:])
+    for row in found["nearest_neighbours"]["per_class"].values():
+        own = row["interval"]
+        assert own["low"] < own["value"] == row["recall"] < own["high"]
 
 
 @pytest.mark.parametrize("kind, mask", [("ttl", "ttl"), ("checksum", "ids"), ("window", "window")])

@@ -32,7 +32,10 @@ def test_values_are_those_of_all_sessions():
     labels, probabilities, units = sample()
     names = ["a", "b", "c", "d"]
     whole = score(labels, probabilities, names)
-    found = Draws(labels, units, 4).all_scores(probabilities.argmax(1), probabilities)
+    draws = Draws(labels, units, 4)
+    found = draws.all_scores(probabilities.argmax(1), probabilities)
+    recalls = draws.recalls(probabilities.argmax(1))
+    assert recalls == [own["recall"] for own in found["per_class"]]
     for name in ("accuracy", "macro_f1", "mcc", "roc_auc", "pr_auc"):
         assert found[name]["value"] == pytest.approx(whole[name])
         assert found[name]["low"] < found[name]["value"] < found[name]["high"]

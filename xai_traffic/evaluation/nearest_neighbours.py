@@ -42,8 +42,8 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
         `test` and `train`, sessions compared; `packets`; `quantiles` of the distance by quantile;
         `within`, part of the test sessions at most so far from training, by distance; `accuracy`
         and `balanced_accuracy` of the nearest neighbour's label, the `intervals` of both (`value`,
-        `low`, `high`: 95 %, by units), and its `skill`; and `per_class`:
-        median distance and recall by class.
+        `low`, `high`: 95 %, by units), and its `skill`; and `per_class`, by class: `median`
+        distance, `recall`, and its `interval`.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     test = np.sort(rng.permutation(audited.test)[:TEST])
@@ -56,6 +56,7 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
     balanced = float(np.mean(list(recalls.values())))
     units = np.unique(audited.units[test], return_inverse=True)[1]
     draws = Draws(own, units, len(audited.classes), seed)
+    ends = draws.recalls(found)
     return {
         "test": len(test),
         "train": len(train),
@@ -73,6 +74,7 @@ def nearest_neighbours(dataset: Dataset, rows: np.ndarray, audited: Audited, see
             audited.classes[label]: {
                 "median": float(np.median(distance[own == label])),
                 "recall": recalls[label],
+                "interval": ends[label],
             }
             for label in present
         },

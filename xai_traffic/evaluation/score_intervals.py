@@ -99,13 +99,9 @@ class Draws:
         """
         matrices = self.matrices(predictions)
         hits = np.diagonal(matrices, axis1=1, axis2=2)
-        true, said = matrices.sum(2), matrices.sum(1)
         with np.errstate(invalid="ignore"):
-            parts = {
-                "precision": hits / said,
-                "recall": hits / true,
-                "f1": f1_of(matrices),
-            }
+            precision = hits / matrices.sum(1)
+        parts = {"precision": precision, "recall": _recalls(matrices), "f1": f1_of(matrices)}
         result: dict = self._scores(matrices)
         result["mcc"] = self._matthews(matrices)
         # An area knows no more than the fewer tell of the sessions of its class and of the others.
@@ -188,10 +184,12 @@ class Draws:
 
     def balanced_accuracy(self, predictions: np.ndarray) -> dict[str, float | None]:
         """Return value, low and high (95 %) of the mean recall of the classes there are."""
-        matrices = self.matrices(predictions)
-        with np.errstate(invalid="ignore"):
-            recalls = np.diagonal(matrices, axis1=1, axis2=2) / matrices.sum(2)
-        return self._mean_of_classes(recalls)
+        return self._mean_of_classes(_recalls(self.matrices(predictions)))
+
+    def recalls(self, predictions: np.ndarray) -> list[dict[str, float | None]]:
+        """Return value, low and high (95 %) of the recall of each of the K classes."""
+        values = _recalls(self.matrices(predictions))
+        return [self._part(values[:, k], self.labels == k) for k in range(self.classes)]
 
     def difference(self, first: np.ndarray, second: np.ndarray) -> dict[str, dict[str, float]]:
         """Return value, low and high (95 %) of the first classifier's scores less the second's."""
@@ -331,6 +329,12 @@ def _areas_of(
 def accuracy_of(matrices: np.ndarray) -> np.ndarray:
     """Return the accuracy, float64 [R], of confusion matrices [R, K, K]."""
     return np.trace(matrices, axis1=1, axis2=2) / matrices.sum((1, 2))
+
+
+def _recalls(matrices: np.ndarray) -> np.ndarray:
+    """Return the recall of each class, float [n, K], NaN where there is none of it."""
+    with np.errstate(invalid="ignore"):
+        return np.diagonal(matrices, axis1=1, axis2=2) / matrices.sum(2)
 
 
 def f1_of(matrices: np.ndarray) -> np.ndarray:

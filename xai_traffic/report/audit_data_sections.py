@@ -118,7 +118,8 @@ def neighbours_section(found: dict[str, Any]) -> str:
     )
     classes = "".join(
         f'<tr><th scope="row">{text(name)}</th><td class="number">{percent(row["median"])}</td>'
-        f'<td class="number">{bar(row["recall"], "chance")} {percent(row["recall"])}</td></tr>'
+        f'<td class="number">{bar(row["recall"], "chance")} {percent(row["recall"])}'
+        f'<br><span class="quiet">{ends(row["interval"], percent)}</span></td></tr>'
         for name, row in near["per_class"].items()
     )
     return (
