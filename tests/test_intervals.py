@@ -15,6 +15,7 @@ PLAIN = "{:.2f}".format
         ({"value": 0.5, "low": 0.25, "high": 1.0}, "0.50 m (0.25, 1.00)"),
         ({"mean": -0.5, "low": -1.0, "high": 0.0}, "-0.50 m (-1.00, 0.00)"),
         ({"value": 0.5, "low": None, "high": None}, "0.50 m"),
+        ({"mean": 0.5}, "0.50 m"),
         (0.5, "0.50 m"),
         ({"value": None, "low": None, "high": None}, "none"),
         ({"mean": None, "low": 0.0, "high": 1.0}, "none"),

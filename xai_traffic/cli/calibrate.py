@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from xai_traffic.cli.options import DONE, add_json, add_seed, renew_card, warn_leaky
+from xai_traffic.cli.options import DONE, add_json, add_seed, renew_card, warn_of_scores
 from xai_traffic.terminal import log, printable, show_table
 
 
@@ -74,7 +74,7 @@ def _run(options, _) -> int:
         ("score", "before", "after"),
         [(name, before[name], after[name]) for name in before],
     )
-    warn_leaky(record)
+    warn_of_scores(record)
     log.info("%s", record["temperature_rule"])
     for words, names in (
         ("always in the set, for too few validation sessions", record["sets"]["always"]),

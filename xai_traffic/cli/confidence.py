@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xai_traffic.cli.options import warn_leaky
+from xai_traffic.cli.options import warn_of_scores
 from xai_traffic.report.intervals import with_interval
 from xai_traffic.terminal import log, printable, show_table
 
@@ -83,7 +83,7 @@ def show_open_set(result: dict[str, Any]) -> None:
             for name, own in result["scores"].items()
         ],
     )
-    warn_leaky(result)
+    warn_of_scores(result)
 
 
 def told(found: dict[str, float | None]) -> str:

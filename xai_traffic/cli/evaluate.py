@@ -7,7 +7,14 @@ import pathlib
 import sys
 
 from xai_traffic.cli.confidence import show_confidence, show_open_set
-from xai_traffic.cli.options import DONE, WRONG_USAGE, add_json, add_seed, renew_card, warn_leaky
+from xai_traffic.cli.options import (
+    DONE,
+    WRONG_USAGE,
+    add_json,
+    add_seed,
+    renew_card,
+    warn_of_scores,
+)
 from xai_traffic.report.intervals import ends, hundredfold, with_interval
 from xai_traffic.terminal import log, show_table
 
@@ -108,7 +115,7 @@ def _run(options, _) -> int:
     if "base_rates" in result:
         show_base_rates(result["base_rates"], options.split, leaky)
     show_confidence(result["confidence"], options.split, leaky)
-    warn_leaky(result)
+    warn_of_scores(result)
     return _written(result, path, options)
 
 
@@ -172,7 +179,7 @@ def show_forged(result: dict, stream=None) -> None:
         lines,
         stream=stream,
     )
-    warn_leaky(result)
+    warn_of_scores(result)
 
 
 def show_explanations(result: dict, stream=None) -> None:
@@ -212,7 +219,7 @@ def show_explanations(result: dict, stream=None) -> None:
             ],
             stream=stream,
         )
-    warn_leaky(result)
+    warn_of_scores(result)
 
 
 def _written(result: dict, path: pathlib.Path, options) -> int:

@@ -35,7 +35,7 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def warn_leaky(result: Mapping[str, Any]) -> None:
+def warn_of_scores(result: Mapping[str, Any]) -> None:
     """Say why numbers are LEAKY, or flatter; reasons name folders, whose names are hostile text."""
     for reason in result["leaky"]:
         log.warning("LEAKY: %s", printable(reason))

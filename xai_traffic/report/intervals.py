@@ -15,8 +15,8 @@ def with_interval(
     """Return a number with the ends of its interval: "98.97 % (98.50, 99.39)".
 
     Args:
-        found: the number, or `value` or `mean` with `low` and `high`, which are None where it
-            has no interval.
+        found: the number, or `value` or `mean` with `low` and `high`, which are None or not there
+            where it has no interval.
         say: a number in words, as `"{:.2f}".format`.
         unit: behind the number, with the space before it.
         missing: where there is no number.
@@ -26,9 +26,10 @@ def with_interval(
     value = found["value"] if "value" in found else found["mean"]
     if value is None:
         return missing
-    if found["low"] is None or found["high"] is None:
+    low, high = found.get("low"), found.get("high")  # evaluations of earlier versions have none
+    if low is None or high is None:
         return f"{say(value)}{unit}"
-    return f"{say(value)}{unit} ({say(found['low'])}, {say(found['high'])})"
+    return f"{say(value)}{unit} ({say(low)}, {say(high)})"
 
 
 def ends(found: Mapping[str, Any], say: Callable[[float], str]) -> str:

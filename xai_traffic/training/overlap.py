@@ -53,7 +53,8 @@ def flattered_by(run: Run, split: str, dataset: Dataset) -> list[str]:
             "validation": ["its checkpoint was chosen by these sessions"],
         }.get(split, [])
     record = run.calibration.record if run.calibration else {}
-    calibrated_on = record.get("calibrated_on", record.get("manifest_sha256"))
+    own = record.get("manifest_sha256") if record.get("own_dataset") else None
+    calibrated_on = record.get("calibrated_on", own)  # calibrations of earlier versions lack it
     if split == record.get("split") and sha256 == calibrated_on:
         found.append("it was calibrated on these sessions")
     return found
