@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from record_report import table
+from text_table import table
 
 from xai_traffic.explain import METHODS
 from xai_traffic.report.intervals import hundredfold, with_interval

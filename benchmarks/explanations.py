@@ -20,11 +20,11 @@ import jax
 from machine import machine, own_versions
 from record_scores import NETWORKS
 from record_ustc import ustc
+from text_table import table
 
 from xai_traffic.evaluation.explanations import CONTROLS, explanation_metrics
 from xai_traffic.explain import METRICS
 from xai_traffic.report.intervals import hundredfold, with_interval
-from xai_traffic.report.markdown import table
 from xai_traffic.terminal import configure_logging, log
 from xai_traffic.training.config import load_config
 from xai_traffic.training.loop import train
@@ -128,13 +128,12 @@ def _metrics(records: list[dict]) -> str:
         cards = " / ".join(f"{100 * own['cards'][grade]:.0f}" for grade in ("PASS", "WARN", "FAIL"))
         cells = [_cell(own["metrics"].get(name)) for name in names]
         rows.append((_title(own), cards, *cells))
-    lines = [
+    said = (
         f"{first['model']}: {first['sessions']} of {first['of']} test sessions, cards of the "
-        f"{first['cards']['sessions']} of 3 packets and more",
-        "",
-        *table(("explanation", "PASS / WARN / FAIL, %", *(COLUMNS[n] for n in names)), rows),
-    ]
-    return "\n".join(lines).rstrip()
+        f"{first['cards']['sessions']} of 3 packets and more\n\n"
+    )
+    head = ("explanation", "PASS / WARN / FAIL, %", *(COLUMNS[name] for name in names))
+    return said + table(head, rows)
 
 
 def _summary(models: dict[str, list[dict]]) -> str:
@@ -150,7 +149,7 @@ def _summary(models: dict[str, list[dict]]) -> str:
             for own in of.values()
         ]
         rows.append((_title({"method": method}), *cells))
-    return "\n".join(table(("explanation", *heads), rows)).rstrip()
+    return table(("explanation", *heads), rows)
 
 
 def _about(record: dict) -> str:

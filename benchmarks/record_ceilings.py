@@ -23,9 +23,9 @@ import numpy as np
 from lightgbm import LGBMClassifier
 from machine import machine, own_versions
 from record_cells import cells
-from record_report import table
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from text_table import table
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.seed_intervals import over_seeds

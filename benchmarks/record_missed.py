@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from machine import machine, own_versions
 from record_cells import Cell, cells
-from record_report import table
 from record_scores import judge_by_network
 from record_ustc import MASKS
+from text_table import table
 
 from xai_traffic.data.store import Dataset
 from xai_traffic.evaluation.baseline_problem import Judged

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from record_cells import Cell, cells_and_parts
+from text_table import table
 
 from xai_traffic.evaluation.base_rates import PREVALENCES, SESSIONS_A_DAY, at_prevalence
 from xai_traffic.evaluation.seed_intervals import over_seeds, over_seeds_of_one_test
@@ -298,9 +299,3 @@ def _shown(found: dict | None, signed: bool = False) -> str:
 
 def _rate(found: dict | None) -> str:
     return with_interval(found, hundredfold(".3g"))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
